@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+# The one front door. `make help` lists what can be done; every target installs what it needs.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+KERNEL ?= 6.1
+SCENARIO ?=
+DISKS ?= data:1024
+CMD ?=
+VMS ?= 2
+DESTDIR ?=
+
+cache := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/elio
+export PATH := $(if $(wildcard $(cache)/node/bin/npm),$(cache)/node/bin:)$(PATH)
+export ELIO_KERNEL := $(KERNEL)
+
+harness := dist/integration/harness
+packages := node_modules/.package-lock.json
+
+help: ## this list
+	@echo 'usage: make TARGET [VARIABLE=value]...'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what building and testing need on this machine
+	@integration/harness/setup.sh build test
+	@$(MAKE) -s $(packages)
+
+build: ## compile the API and the TypeScript into dist/
+	@integration/harness/setup.sh build
+	@$(MAKE) -s compile
+
+# A make of its own, because setup can change where Node.js is found.
+compile: $(packages)
+	@npm run --silent build
+
+$(packages): package-lock.json
+	@echo 'elio: installing npm packages' >&2
+	@npm ci --no-audit --no-fund --loglevel=error >&2
+	@touch $@
+
+prepare: setup compile
+
+driver: prepare ## build elastio-snap.ko for KERNEL into build/driver/KERNEL/
+	@node $(harness)/driver.js $(KERNEL) build/driver/$(KERNEL)
+
+test: prepare ## everything: lint, unit tests, every scenario in VMs, at short length
+	@node $(harness)/run.js lint unit scenarios
+
+unit: prepare ## the unit tests
+	@node $(harness)/run.js unit
+
+vm-test: prepare ## the scenarios in VMs, or one: SCENARIO=name
+	@node $(harness)/run.js $(or $(SCENARIO:%=scenario:%),scenarios)
+
+vm-shell: prepare ## boot a VM with the payload: DISKS="name:MiB[:zero] ..." CMD="command" (without CMD: a shell)
+	@node $(harness)/shell.js $(DISKS:%=--disk %) $(if $(CMD),-- '$(CMD)')
+
+lint: prepare ## check proto, TypeScript and C, style and types
+	@node $(harness)/run.js lint
+
+format: build ## format proto and TypeScript in place
+	@npm run --silent format
+
+proto-baseline: build ## accept the API as it is now as the one that must not break
+	@npx buf build proto --exclude-source-info -o proto/baseline.binpb
+
+fleet: prepare ## start VMS=n agents in VMs in the background; prints addresses and certificates as JSON
+	@node $(harness)/fleet-control.js start $(VMS)
+
+fleet-stop: build ## end the VMs that `make fleet` started
+	@node $(harness)/fleet-control.js stop
+
+demo: prepare ## two VMs: full backup, incremental backup, verification, restore
+	@node dist/integration/demo.js
+
+bench: prepare ## write rate and stream rate, measured in a VM
+	@node dist/integration/bench.js
+
+install: ## install module (DKMS), agent and ctl on this server
+	@integration/harness/setup.sh build $(if $(DESTDIR),,install)
+	@$(MAKE) -s compile
+	@DESTDIR='$(DESTDIR)' integration/harness/install.sh install
+
+uninstall: ## undo `make install`
+	@DESTDIR='$(DESTDIR)' integration/harness/install.sh uninstall
+
+clean: ## remove what was built in this checkout (the cache in ~/.cache/elio stays)
+	rm -rf build dist proto/gen
+
+.PHONY: help setup build compile prepare driver test unit vm-test vm-shell lint format proto-baseline \
+	fleet fleet-stop demo bench install uninstall clean

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// The driver's ABI, as driver/uapi/elastio-snap.h has it; layout.test.ts compares the two.
+import koffi from 'koffi';
+
+export const CONTROL_PATH = '/dev/elastio-snap-ctl';
+export const IMAGE_PREFIX = '/dev/elastio-snap';
+export const PATH_MAX = 4096;
+export const BLOCK_SIZE = 4096;
+
+export const IOCTL = {
+  SETUP_SNAP: 0x40284101,
+  RELOAD_SNAP: 0x40204102,
+  RELOAD_INC: 0x40204103,
+  DESTROY: 0x40044104,
+  TRANSITION_INC: 0x40044105,
+  TRANSITION_SNAP: 0x40184106,
+  RECONFIGURE: 0x40104107,
+  INFO: 0xa0584108,
+  GET_FREE: 0x80044109,
+} as const;
+
+export type IoctlName = keyof typeof IOCTL;
+
+export const STATE = { SNAPSHOT: 1n, ACTIVE: 2n, UNVERIFIED: 4n } as const;
+export const COW_ON_BDEV = 2;
+
+export const setupParams = koffi.struct('elastio_snap_setup_params', {
+  bdev: 'const char *',
+  cow: 'const char *',
+  cow_size_mib: 'uint64_t',
+  cache_size: 'uint64_t',
+  minor: 'uint32_t',
+  ignore_errors: 'uint8_t',
+});
+
+export const reloadParams = koffi.struct('elastio_snap_reload_params', {
+  bdev: 'const char *',
+  cow: 'const char *',
+  cache_size: 'uint64_t',
+  minor: 'uint32_t',
+  ignore_errors: 'uint8_t',
+});
+
+export const transitionParams = koffi.struct('elastio_snap_transition_params', {
+  cow: 'const char *',
+  cow_size_mib: 'uint64_t',
+  minor: 'uint32_t',
+});
+
+export const reconfigureParams = koffi.struct('elastio_snap_reconfigure_params', {
+  cache_size: 'uint64_t',
+  minor: 'uint32_t',
+});
+
+/** Offsets in struct elastio_snap_info, which is read and written as bytes. */
+export const INFO = {
+  size: 8280,
+  minor: 0,
+  flags: 4,
+  state: 8,
+  error: 16,
+  cache_size: 24,
+  cow_size: 32,
+  seqid: 40,
+  uuid: 48,
+  cow: 64,
+  bdev: 4160,
+  version: 8256,
+  nr_changed_blocks: 8264,
+  ignore_errors: 8272,
+} as const;
+
+/** Offsets in struct elastio_snap_cow_header, and what the fields may hold. */
+export const COW_HEADER = {
+  size: 64,
+  magic: 0,
+  flags: 4,
+  fpos: 8,
+  fsize: 16,
+  seqid: 24,
+  uuid: 32,
+  version: 48,
+  nr_changed_blocks: 56,
+} as const;
+
+export const COW_MAGIC = 4776;
+export const COW_CLEAN = 1;
+export const COW_INDEX_OFFSET = 4096;
+export const COW_SECTION_ENTRIES = 4096;

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one interceptor: who is it, may they, and what came of it.
+import {
+  ServerInterceptingCall,
+  status,
+  type ServerInterceptingCallInterface,
+  type ServerInterceptor,
+} from '@grpc/grpc-js';
+import { AgentError, toServiceError } from '../errors.js';
+import type { Log } from '../log.js';
+import { isMutating, LEAST_ROLE, mayCall, type Identity } from './roles.js';
+
+/** What a log line tells of a request: the fields that name its subject. */
+const SUBJECT_FIELDS = [
+  'requestId',
+  'minor',
+  'blockDevice',
+  'cowFile',
+  'targetDevice',
+  'restoreId',
+];
+
+function subjectOf(message: unknown): Record<string, string> {
+  const subject: Record<string, string> = {};
+  if (typeof message !== 'object' || message === null) return subject;
+  for (const [key, value] of Object.entries(message)) {
+    if (SUBJECT_FIELDS.includes(key) && (typeof value === 'string' || typeof value === 'number')) {
+      subject[key] = String(value);
+    }
+  }
+  return subject;
+}
+
+function refusal(identity: Identity | undefined, path: string): AgentError | undefined {
+  if (!identity) {
+    return new AgentError(
+      status.UNAUTHENTICATED,
+      'NO_ROLE',
+      'the client has no role: its certificate needs one URI name spiffe://<domain>/elio/<viewer, operator or admin>/<name>',
+    );
+  }
+  if (mayCall(identity.role, path)) return undefined;
+  return new AgentError(
+    status.PERMISSION_DENIED,
+    'ROLE_TOO_LOW',
+    `${identity.name} has the role ${identity.role}, and ${path} needs ${LEAST_ROLE[path] ?? 'a role that nobody has'}: use other credentials`,
+    { role: identity.role, method: path },
+  );
+}
+
+/**
+ * Lets a call through when its identity may make it, and writes a log line for it; an audit line when
+ * it changes something.
+ */
+export function guard(
+  identify: (call: ServerInterceptingCallInterface) => Identity | undefined,
+  log: Log,
+): ServerInterceptor {
+  return (method, call) => {
+    const { path } = method;
+    const identity = identify(call);
+    const denied = refusal(identity, path);
+    let subject: Record<string, string> = {};
+    const startedMs = Date.now();
+    const intercepting = new ServerInterceptingCall(call, {
+      start: (next) => {
+        next({
+          onReceiveMetadata: (metadata, forward) => {
+            if (!denied) {
+              forward(metadata);
+              return;
+            }
+            const error = toServiceError(denied);
+            intercepting.sendStatus({
+              code: error.code,
+              details: error.details,
+              metadata: error.metadata,
+            });
+          },
+          onReceiveMessage: (message: unknown, forward) => {
+            if (Object.keys(subject).length === 0) subject = subjectOf(message);
+            forward(message);
+          },
+        });
+      },
+      sendStatus: (result, forward) => {
+        const fields = {
+          method: path,
+          identity: identity?.name ?? '',
+          role: identity?.role ?? '',
+          ...subject,
+          code: status[result.code],
+          durationMs: Date.now() - startedMs,
+        };
+        if (isMutating(path) || denied) log.info('audit', fields);
+        else log.debug('call', fields);
+        forward(result);
+      },
+    });
+    return intercepting;
+  };
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// Handlers as promises and generators. This is the one place where errors become gRPC statuses.
+import { Readable, type Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import type {
+  handleClientStreamingCall,
+  handleServerStreamingCall,
+  handleUnaryCall,
+} from '@grpc/grpc-js';
+import { toServiceError } from '../errors.js';
+
+/** A handler's answer; what it throws before it has a promise is a rejection, too. */
+async function answerTo<Q, A>(handler: (request: Q) => Promise<A>, request: Q): Promise<A> {
+  return await handler(request);
+}
+
+export function unary<Q, A>(handler: (request: Q) => Promise<A>): handleUnaryCall<Q, A> {
+  return (call, callback) => {
+    answerTo(handler, call.request).then(
+      (answer) => {
+        callback(null, answer);
+      },
+      (error: unknown) => {
+        callback(toServiceError(error));
+      },
+    );
+  };
+}
+
+/**
+ * Sends what the generator yields, as fast as the client takes it. A client that goes away aborts
+ * the signal, and the generator's `finally` runs.
+ *
+ * The pipeline neither ends the call nor sees the generator's error: either would end the call
+ * without a proper status.
+ */
+export function serverStream<Q, A>(
+  handler: (request: Q, signal: AbortSignal) => AsyncIterable<A>,
+): handleServerStreamingCall<Q, A> {
+  return (call) => {
+    const abort = new AbortController();
+    let failure: unknown;
+    call.once('cancelled', () => {
+      abort.abort();
+    });
+    async function* messages(): AsyncGenerator<A> {
+      try {
+        yield* handler(call.request, abort.signal);
+      } catch (error) {
+        failure = error;
+      }
+    }
+    const source = Readable.from(messages(), { highWaterMark: 2 });
+    const sink: Writable = call;
+    pipeline(source, sink, { signal: abort.signal, end: false }).then(
+      () => {
+        if (failure === undefined) call.end();
+        else call.emit('error', toServiceError(failure));
+      },
+      (error: unknown) => {
+        if (!abort.signal.aborted) call.emit('error', toServiceError(error));
+      },
+    );
+  };
+}
+
+export function clientStream<Q, A>(
+  handler: (requests: AsyncIterable<Q>) => Promise<A>,
+): handleClientStreamingCall<Q, A> {
+  return (call, callback) => {
+    answerTo(handler, call as AsyncIterable<Q>).then(
+      (answer) => {
+        callback(null, answer);
+      },
+      (error: unknown) => {
+        callback(toServiceError(error));
+      },
+    );
+  };
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Why the driver said EINVAL to a set-up: looked up after the fact, for a message that helps.
+import { stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { status } from '@grpc/grpc-js';
+import { BLOCK_SIZE, COW_SECTION_ENTRIES } from '../driver/layout.js';
+import type { TrackerInfo } from '../driver/snap-driver.js';
+import { AgentError } from '../errors.js';
+import { deviceSizeBytes } from '../os/block-devices.js';
+import { blockDeviceNumber, deviceNumber, readMounts } from '../os/mounts.js';
+
+const MIB = 1n << 20n;
+
+/** The smallest COW file of an origin of that size, in MiB: header, index and 1 MiB of data. */
+export function smallestCowSizeMib(sizeBytes: bigint): bigint {
+  const blocks = sizeBytes / BigInt(BLOCK_SIZE);
+  const entries = BigInt(COW_SECTION_ENTRIES);
+  const sections = (blocks + entries - 1n) / entries;
+  return (BigInt(BLOCK_SIZE) + sections * entries * 8n + MIB + MIB - 1n) / MIB;
+}
+
+interface Attempt {
+  blockDevice: string;
+  cowFile: string;
+  cowSizeMib: bigint;
+}
+
+/** The reason and the message for a set-up that was refused with EINVAL, or undefined. */
+export async function diagnoseSetup(
+  attempt: Attempt,
+  trackers: readonly TrackerInfo[],
+): Promise<AgentError | undefined> {
+  const { blockDevice, cowFile } = attempt;
+  const metadata = { ioctl: 'SETUP_SNAP', errno: 'EINVAL', device: blockDevice, cow_file: cowFile };
+  const invalid = (reason: string, message: string): AgentError =>
+    new AgentError(status.INVALID_ARGUMENT, reason, message, metadata);
+
+  const device = await blockDeviceNumber(blockDevice);
+  if (device === undefined) return undefined;
+  for (const tracker of trackers) {
+    if (tracker.error === 0 && (await blockDeviceNumber(tracker.blockDevice)) === device) {
+      return invalid(
+        'ALREADY_TRACKED',
+        `${blockDevice} is tracked already, as snapshot ${String(tracker.minor)}: use that one, or destroy it`,
+      );
+    }
+  }
+  const mounts = (await readMounts()).filter((mount) => mount.device === device);
+  if (mounts.length === 0) {
+    return invalid('NOT_MOUNTED', `${blockDevice} is not mounted: mount it read-write first`);
+  }
+  if (mounts.every((mount) => mount.readOnly)) {
+    return invalid(
+      'MOUNTED_READ_ONLY',
+      `${blockDevice} is mounted read-only: remount it read-write`,
+    );
+  }
+  const directory = await stat(dirname(cowFile)).catch(() => undefined);
+  if (directory && deviceNumber(directory.dev) !== device) {
+    return invalid(
+      'COW_FILE_ON_ANOTHER_FILESYSTEM',
+      `${cowFile} is not on ${blockDevice}: give a path below ${mounts[0]?.mountPoint ?? ''}`,
+    );
+  }
+  const smallest = smallestCowSizeMib(await deviceSizeBytes(blockDevice));
+  if (attempt.cowSizeMib !== 0n && attempt.cowSizeMib < smallest) {
+    return invalid(
+      'COW_FILE_TOO_SMALL',
+      `a COW file of ${String(attempt.cowSizeMib)} MiB is too small for ${blockDevice}: give at least ${String(smallest)} MiB (-f)`,
+    );
+  }
+  return undefined;
+}

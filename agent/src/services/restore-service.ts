@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+import { createHash, randomUUID } from 'node:crypto';
+import { constants } from 'node:fs';
+import { open, realpath, type FileHandle } from 'node:fs/promises';
+import { crc32 } from 'node:zlib';
+import { status } from '@grpc/grpc-js';
+import {
+  BeginRestoreResponse,
+  type AbortRestoreRequest,
+  type AbortRestoreResponse,
+  type BeginRestoreRequest,
+  type CommitRestoreRequest,
+  type CommitRestoreResponse,
+  type RestoreServiceServer,
+  type WriteBlocksRequest,
+  type WriteBlocksResponse,
+} from '../../../proto/gen/elio/v1/restore.js';
+import { AgentError, isErrnoException } from '../errors.js';
+import { deviceSizeBytes, holdersOf } from '../os/block-devices.js';
+import { alignedBuffer, openDirect, readDevice, zeroDevice } from '../os/direct-io.js';
+import { blockDeviceNumber, readMounts } from '../os/mounts.js';
+import { clientStream, unary } from '../server/rpc.js';
+import type { RequestLog } from '../state/requests.js';
+import { CHUNK_SIZE, chunkDigest } from './chunks.js';
+import type { Trackers } from './trackers.js';
+
+const ALIGNMENT = 512n;
+
+/** A client that does nothing for so long is gone; the target is given up. */
+const IDLE_LIMIT_MS = 10 * 60 * 1000;
+
+interface Restore {
+  id: string;
+  target: string;
+  sizeBytes: bigint;
+  file: FileHandle;
+  idle: NodeJS.Timeout;
+  writers: number;
+}
+
+function precondition(reason: string, message: string, target: string): AgentError {
+  return new AgentError(status.FAILED_PRECONDITION, reason, message, { device: target });
+}
+
+async function writeFully(file: FileHandle, data: Buffer, position: number): Promise<void> {
+  let done = 0;
+  while (done < data.length) {
+    const { bytesWritten } = await file.write(data, done, data.length - done, position + done);
+    done += bytesWritten;
+  }
+}
+
+/** The checksum of the first bytes of a target, as CommitRestore defines it; read from the device, not from memory. */
+async function sha256Tree(target: string, sizeBytes: bigint): Promise<string> {
+  const tree = createHash('sha256');
+  const buffer = alignedBuffer(CHUNK_SIZE);
+  const device = await openDirect(target);
+  try {
+    for (let offset = 0; offset < Number(sizeBytes); offset += CHUNK_SIZE) {
+      const data = buffer.subarray(0, Math.min(CHUNK_SIZE, Number(sizeBytes) - offset));
+      await readDevice(device, data, offset);
+      tree.update(chunkDigest(data));
+    }
+  } finally {
+    await device.close();
+  }
+  return tree.digest('hex');
+}
+
+/** Writes backups to block devices. */
+export class RestoreService {
+  private readonly restores = new Map<string, Restore>();
+
+  constructor(
+    private readonly trackers: Trackers,
+    private readonly requests: RequestLog,
+  ) {}
+
+  handlers(): RestoreServiceServer {
+    return {
+      beginRestore: unary((r) => this.begin(r)),
+      writeBlocks: clientStream((r) => this.write(r)),
+      commitRestore: unary((r) => this.commit(r)),
+      abortRestore: unary((r) => this.abort(r)),
+    };
+  }
+
+  private async checkTarget(device: string, sizeBytes: bigint): Promise<string> {
+    const target = await realpath(device).catch(() => undefined);
+    if (target === undefined) {
+      throw new AgentError(status.NOT_FOUND, 'PATH_NOT_FOUND', `${device} does not exist`, {
+        device,
+      });
+    }
+    const number = await blockDeviceNumber(target);
+    if (number === undefined) {
+      throw new AgentError(
+        status.INVALID_ARGUMENT,
+        'NOT_A_BLOCK_DEVICE',
+        `${device} is not a block device`,
+        { device },
+      );
+    }
+    const mount = (await readMounts()).find((m) => m.device === number);
+    if (mount) {
+      throw precondition(
+        'TARGET_MOUNTED',
+        `${target} is mounted on ${mount.mountPoint}: unmount it, or give another target`,
+        target,
+      );
+    }
+    const trackers = await this.trackers.list().catch(() => []);
+    const tracker = trackers.find((t) => t.blockDevice === target);
+    if (tracker) {
+      throw precondition(
+        'TARGET_TRACKED',
+        `${target} is tracked as snapshot ${String(tracker.minor)}: destroy that, or give another target`,
+        target,
+      );
+    }
+    const holders = await holdersOf(target);
+    if (holders.length > 0) {
+      throw precondition('TARGET_IN_USE', `${target} is in use by ${holders.join(', ')}`, target);
+    }
+    const targetSizeBytes = await deviceSizeBytes(target);
+    if (targetSizeBytes < sizeBytes) {
+      throw precondition(
+        'TARGET_TOO_SMALL',
+        `${target} has ${String(targetSizeBytes)} bytes and the backup ${String(sizeBytes)}: give a larger target`,
+        target,
+      );
+    }
+    return target;
+  }
+
+  private begin(r: BeginRestoreRequest): Promise<BeginRestoreResponse> {
+    return this.requests.once(r.requestId, 'BeginRestore', BeginRestoreResponse, async () => {
+      const target = await this.checkTarget(r.targetDevice, r.sizeBytes);
+      const file = await open(target, constants.O_RDWR | constants.O_EXCL).catch(
+        (error: unknown) => {
+          if (!isErrnoException(error) || error.code !== 'EBUSY') throw error;
+          throw precondition('TARGET_IN_USE', `${target} is in use by another program`, target);
+        },
+      );
+      const id = randomUUID();
+      const restore: Restore = {
+        id,
+        target,
+        sizeBytes: r.sizeBytes,
+        file,
+        writers: 0,
+        idle: setTimeout(() => void this.giveUp(id), IDLE_LIMIT_MS).unref(),
+      };
+      this.restores.set(id, restore);
+      return {
+        restoreId: id,
+        targetDevice: target,
+        targetSizeBytes: await deviceSizeBytes(target),
+      };
+    });
+  }
+
+  private find(id: string): Restore {
+    const restore = this.restores.get(id);
+    if (!restore) {
+      throw new AgentError(
+        status.NOT_FOUND,
+        'NO_SUCH_RESTORE',
+        `there is no restore ${JSON.stringify(id)}: it was aborted, committed or given up; begin again`,
+      );
+    }
+    restore.idle.refresh();
+    return restore;
+  }
+
+  private async giveUp(id: string): Promise<void> {
+    const restore = this.restores.get(id);
+    if (!restore) return;
+    this.restores.delete(id);
+    clearTimeout(restore.idle);
+    await restore.file.close();
+  }
+
+  private checkRange(restore: Restore, offset: bigint, length: bigint): void {
+    const aligned = offset % ALIGNMENT === 0n && length % ALIGNMENT === 0n;
+    if (length > 0n && aligned && offset + length <= restore.sizeBytes) return;
+    throw new AgentError(
+      status.OUT_OF_RANGE,
+      'OFFSET_BEHIND_END',
+      `bytes ${String(offset)} to ${String(offset + length)} are not within the backup of ${String(restore.sizeBytes)}`,
+      { device: restore.target },
+    );
+  }
+
+  /** Writes one message; returns the bytes written. */
+  private async writeMessage(restore: Restore, message: WriteBlocksRequest): Promise<bigint> {
+    const { content } = message;
+    if (content?.$case === 'data') {
+      const { offsetBytes, data, crc32: checksum } = content.value;
+      this.checkRange(restore, offsetBytes, BigInt(data.length));
+      if (crc32(data) !== checksum) {
+        throw new AgentError(
+          status.DATA_LOSS,
+          'DATA_CHECKSUM_MISMATCH',
+          `the data for offset ${String(offsetBytes)} was damaged on its way`,
+          { device: restore.target },
+        );
+      }
+      await writeFully(restore.file, data, Number(offsetBytes));
+      return BigInt(data.length);
+    }
+    if (content?.$case === 'hole') {
+      const { offsetBytes, lengthBytes } = content.value;
+      this.checkRange(restore, offsetBytes, lengthBytes);
+      await zeroDevice(restore.file, offsetBytes, lengthBytes);
+      return lengthBytes;
+    }
+    return 0n;
+  }
+
+  private async write(messages: AsyncIterable<WriteBlocksRequest>): Promise<WriteBlocksResponse> {
+    let restore: Restore | undefined;
+    let writtenBytes = 0n;
+    try {
+      for await (const message of messages) {
+        if (!restore) {
+          restore = this.find(message.restoreId);
+          restore.writers += 1;
+        }
+        restore.idle.refresh();
+        writtenBytes += await this.writeMessage(restore, message);
+      }
+    } finally {
+      if (restore) restore.writers -= 1;
+    }
+    return { writtenBytes };
+  }
+
+  private checkNoWriters(restore: Restore): void {
+    if (restore.writers === 0) return;
+    throw precondition(
+      'RESTORE_IN_PROGRESS',
+      `${String(restore.writers)} streams still write to ${restore.target}: end them first`,
+      restore.target,
+    );
+  }
+
+  private async commit(r: CommitRestoreRequest): Promise<CommitRestoreResponse> {
+    const restore = this.find(r.restoreId);
+    this.checkNoWriters(restore);
+    try {
+      await restore.file.sync();
+      const actual = await sha256Tree(restore.target, restore.sizeBytes);
+      if (actual !== r.sha256Tree) {
+        throw new AgentError(
+          status.DATA_LOSS,
+          'DATA_CHECKSUM_MISMATCH',
+          `${restore.target} does not hold the backup: it is unusable; restore again`,
+          { device: restore.target, expected: r.sha256Tree, actual },
+        );
+      }
+      return { sha256Tree: actual };
+    } finally {
+      await this.giveUp(restore.id);
+    }
+  }
+
+  private async abort(r: AbortRestoreRequest): Promise<AbortRestoreResponse> {
+    const restore = this.find(r.restoreId);
+    await this.giveUp(restore.id);
+    return {};
+  }
+
+  /** Gives every target up, as the agent stops. */
+  async close(): Promise<void> {
+    await Promise.all([...this.restores.keys()].map((id) => this.giveUp(id)));
+  }
+}

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+import { open, rm } from 'node:fs/promises';
+import { isAbsolute } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { status } from '@grpc/grpc-js';
+import {
+  DeleteOldCowFileResponse,
+  DestroySnapshotResponse,
+  ReconfigureSnapshotResponse,
+  ReloadIncrementalResponse,
+  ReloadSnapshotResponse,
+  SetupSnapshotResponse,
+  TransitionToIncrementalResponse,
+  TransitionToSnapshotResponse,
+  type DeleteOldCowFileRequest,
+  type DestroySnapshotRequest,
+  type GetFreeMinorResponse,
+  type GetSnapshotRequest,
+  type GetSnapshotResponse,
+  type ListSnapshotsRequest,
+  type ListSnapshotsResponse,
+  type ReconfigureSnapshotRequest,
+  type ReloadIncrementalRequest,
+  type ReloadSnapshotRequest,
+  type SetupSnapshotRequest,
+  type SnapshotServiceServer,
+  type TransitionToIncrementalRequest,
+  type TransitionToSnapshotRequest,
+} from '../../../proto/gen/elio/v1/snapshot.js';
+import type { Snapshot } from '../../../proto/gen/elio/v1/types.js';
+import { readCowHeader } from '../changes/cow-file.js';
+import { PATH_MAX } from '../driver/layout.js';
+import { AgentError, isErrnoException } from '../errors.js';
+import { describeUsers } from '../os/open-files.js';
+import { KeyedMutex } from '../os/semaphore.js';
+import { unary } from '../server/rpc.js';
+import type { RequestLog } from '../state/requests.js';
+import { diagnoseSetup } from './diagnose.js';
+import { imageDevice, type Trackers } from './trackers.js';
+
+const MIB = 1n << 20n;
+const DEFAULT_PAGE_SIZE = 100;
+
+/**
+ * So long an open image is waited for: udev and its like open a new one for a moment, and a stream to a client that died
+ * without closing its connection ends when keepalive notices.
+ */
+const BUSY_PATIENCE_MS = 30_000;
+const BUSY_STEP_MS = 200;
+
+function badArgument(message: string): AgentError {
+  return new AgentError(status.INVALID_ARGUMENT, 'BAD_ARGUMENT', message);
+}
+
+/** Paths of callers are absolute and have nothing in them that a terminal or a log would act on. */
+function checkPath(path: string, name: string): string {
+  // eslint-disable-next-line no-control-regex -- control characters are what is looked for
+  if (/[\u0000-\u001f\u007f]/.test(path)) throw badArgument(`${name} holds a control character`);
+  if (!isAbsolute(path))
+    throw badArgument(`${name} ${JSON.stringify(path)} is not an absolute path`);
+  // The driver takes PATH_MAX bytes with the terminating NUL.
+  if (Buffer.byteLength(path) >= PATH_MAX)
+    throw badArgument(`${name} is a path of more than ${String(PATH_MAX - 1)} bytes`);
+  return path;
+}
+
+function toMib(sizeBytes: bigint): bigint {
+  return (sizeBytes + MIB - 1n) / MIB;
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
+}
+
+/** The driver's ioctls as RPCs. Calls for one tracker run one at a time. */
+export class SnapshotService {
+  private readonly mutex = new KeyedMutex<string>();
+
+  constructor(
+    private readonly trackers: Trackers,
+    private readonly requests: RequestLog,
+  ) {}
+
+  /** The handlers, for the gRPC server. */
+  handlers(): SnapshotServiceServer {
+    return {
+      setupSnapshot: unary((r) => this.setup(r)),
+      reloadSnapshot: unary((r) => this.reloadSnapshot(r)),
+      reloadIncremental: unary((r) => this.reloadIncremental(r)),
+      transitionToIncremental: unary((r) => this.transitionToIncremental(r)),
+      transitionToSnapshot: unary((r) => this.transitionToSnapshot(r)),
+      destroySnapshot: unary((r) => this.destroy(r)),
+      reconfigureSnapshot: unary((r) => this.reconfigure(r)),
+      getSnapshot: unary((r) => this.get(r)),
+      listSnapshots: unary((r) => this.list(r)),
+      getFreeMinor: unary(() => this.freeMinor()),
+      deleteOldCowFile: unary((r) => this.deleteOldCowFile(r)),
+    };
+  }
+
+  /** Runs a call that the driver refuses while the image is open, until it is closed. */
+  private async whenClosed(minor: number, task: () => Promise<void>): Promise<void> {
+    const deadline = Date.now() + BUSY_PATIENCE_MS;
+    for (;;) {
+      try {
+        await task();
+        return;
+      } catch (error) {
+        if (!hasCode(error, 'EBUSY') || Date.now() >= deadline) {
+          throw await this.withUsers(minor, error);
+        }
+      }
+      await sleep(BUSY_STEP_MS);
+    }
+  }
+
+  private async withUsers(minor: number, error: unknown): Promise<unknown> {
+    if (!hasCode(error, 'EBUSY')) return error;
+    const users = await describeUsers(imageDevice(minor));
+    return new AgentError(
+      status.ABORTED,
+      'IMAGE_IN_USE',
+      `the image ${imageDevice(minor)} is in use${users === '' ? '' : ` (${users})`}: unmount or close it, then try again`,
+      { minor: String(minor), errno: 'EBUSY', users },
+    );
+  }
+
+  private async snapshotOf(minor: number): Promise<Snapshot> {
+    return this.trackers.snapshot(await this.trackers.info(minor));
+  }
+
+  private async freeMinorNumber(): Promise<number> {
+    return this.trackers.call({}, () => this.trackers.driver.freeMinor());
+  }
+
+  private setup(r: SetupSnapshotRequest): Promise<SetupSnapshotResponse> {
+    const blockDevice = checkPath(r.blockDevice, 'block_device');
+    const cowFile = checkPath(r.cowFile, 'cow_file');
+    const cowSizeMib = toMib(r.cowSizeBytes);
+    return this.requests.once(r.requestId, 'SetupSnapshot', SetupSnapshotResponse, () =>
+      // One at a time: two callers without a minor must not get the same.
+      this.mutex.run('setup', async () => {
+        const minor = r.minor ?? (await this.freeMinorNumber());
+        const { cacheSizeBytes, ignoreErrors } = r;
+        try {
+          await this.trackers.call({ minor, device: blockDevice, cowFile }, () =>
+            this.trackers.driver.setup({
+              blockDevice,
+              cowFile,
+              minor,
+              cowSizeMib,
+              cacheSizeBytes,
+              ignoreErrors,
+            }),
+          );
+        } catch (error) {
+          if (!(error instanceof AgentError) || error.reason !== 'SETUP_REFUSED') throw error;
+          const attempt = { blockDevice, cowFile, cowSizeMib };
+          throw (await diagnoseSetup(attempt, await this.trackers.list())) ?? error;
+        }
+        const info = await this.trackers.info(minor);
+        await this.trackers.chains.begin(await this.trackers.position(info));
+        return { snapshot: await this.trackers.snapshot(info) };
+      }),
+    );
+  }
+
+  private async reload(
+    name: 'RELOAD_SNAP' | 'RELOAD_INC',
+    r: ReloadSnapshotRequest | ReloadIncrementalRequest,
+  ): Promise<{ snapshot: Snapshot }> {
+    const blockDevice = checkPath(r.blockDevice, 'block_device');
+    const cowFile = checkPath(r.cowFile, 'cow_file');
+    const minor = r.minor ?? (await this.freeMinorNumber());
+    const { cacheSizeBytes, ignoreErrors } = r;
+    await this.trackers.call({ minor, device: blockDevice, cowFile }, () =>
+      this.trackers.driver.reload(name, {
+        blockDevice,
+        cowFile,
+        minor,
+        cacheSizeBytes,
+        ignoreErrors,
+      }),
+    );
+    return { snapshot: await this.snapshotOf(minor) };
+  }
+
+  private reloadSnapshot(r: ReloadSnapshotRequest): Promise<ReloadSnapshotResponse> {
+    return this.requests.once(r.requestId, 'ReloadSnapshot', ReloadSnapshotResponse, () =>
+      this.reload('RELOAD_SNAP', r),
+    );
+  }
+
+  private reloadIncremental(r: ReloadIncrementalRequest): Promise<ReloadIncrementalResponse> {
+    return this.requests.once(r.requestId, 'ReloadIncremental', ReloadIncrementalResponse, () =>
+      this.reload('RELOAD_INC', r),
+    );
+  }
+
+  private onTracker<T>(minor: number, task: () => Promise<T>): Promise<T> {
+    return this.mutex.run(String(minor), task);
+  }
+
+  private transitionToIncremental(
+    r: TransitionToIncrementalRequest,
+  ): Promise<TransitionToIncrementalResponse> {
+    const { minor } = r;
+    return this.requests.once(
+      r.requestId,
+      'TransitionToIncremental',
+      TransitionToIncrementalResponse,
+      () =>
+        this.onTracker(minor, async () => {
+          await this.trackers.call({ minor }, () =>
+            this.whenClosed(minor, () => this.trackers.driver.transitionToIncremental(minor)),
+          );
+          return { snapshot: await this.snapshotOf(minor) };
+        }),
+    );
+  }
+
+  private transitionToSnapshot(
+    r: TransitionToSnapshotRequest,
+  ): Promise<TransitionToSnapshotResponse> {
+    const { minor } = r;
+    const cowFile = checkPath(r.cowFile, 'cow_file');
+    return this.requests.once(
+      r.requestId,
+      'TransitionToSnapshot',
+      TransitionToSnapshotResponse,
+      () =>
+        this.onTracker(minor, async () => {
+          const before = await this.trackers.info(minor);
+          const oldCowFile = await this.trackers.cowFilePath(before);
+          const position = await this.trackers.position(before);
+          await this.trackers.chains.prepareTransition(position, oldCowFile);
+          await this.trackers.call({ minor, device: before.blockDevice, cowFile }, () =>
+            this.trackers.driver.transitionToSnapshot(minor, cowFile, toMib(r.cowSizeBytes)),
+          );
+          return { snapshot: await this.snapshotOf(minor), oldCowFile };
+        }),
+    );
+  }
+
+  private destroy(r: DestroySnapshotRequest): Promise<DestroySnapshotResponse> {
+    const { minor } = r;
+    return this.requests.once(r.requestId, 'DestroySnapshot', DestroySnapshotResponse, () =>
+      this.onTracker(minor, async () => {
+        const info = await this.trackers.info(minor);
+        await this.trackers.call({ minor, device: info.blockDevice }, () =>
+          this.whenClosed(minor, () => this.trackers.driver.destroy(minor)),
+        );
+        await this.trackers.chains.end(info.uuid);
+        return {};
+      }),
+    );
+  }
+
+  private reconfigure(r: ReconfigureSnapshotRequest): Promise<ReconfigureSnapshotResponse> {
+    const { minor } = r;
+    return this.requests.once(r.requestId, 'ReconfigureSnapshot', ReconfigureSnapshotResponse, () =>
+      this.onTracker(minor, async () => {
+        await this.trackers.call({ minor }, () =>
+          this.whenClosed(minor, () => this.trackers.driver.reconfigure(minor, r.cacheSizeBytes)),
+        );
+        return { snapshot: await this.snapshotOf(minor) };
+      }),
+    );
+  }
+
+  private async get(r: GetSnapshotRequest): Promise<GetSnapshotResponse> {
+    return { snapshot: await this.onTracker(r.minor, () => this.snapshotOf(r.minor)) };
+  }
+
+  private async list(r: ListSnapshotsRequest): Promise<ListSnapshotsResponse> {
+    if (r.pageSize < 0) throw badArgument('page_size is negative');
+    if (!/^\d{0,3}$/.test(r.pageToken)) throw badArgument('page_token is not one that was given');
+    const infos = (await this.trackers.list()).filter((t) => t.minor >= Number(r.pageToken));
+    const page = infos.slice(0, r.pageSize === 0 ? DEFAULT_PAGE_SIZE : r.pageSize);
+    const next = infos[page.length];
+    const snapshots: Snapshot[] = [];
+    for (const info of page) {
+      snapshots.push(await this.onTracker(info.minor, () => this.trackers.snapshot(info)));
+    }
+    return { snapshots, nextPageToken: next === undefined ? '' : String(next.minor) };
+  }
+
+  private async freeMinor(): Promise<GetFreeMinorResponse> {
+    return { minor: await this.freeMinorNumber() };
+  }
+
+  private deleteOldCowFile(r: DeleteOldCowFileRequest): Promise<DeleteOldCowFileResponse> {
+    const { minor } = r;
+    return this.requests.once(r.requestId, 'DeleteOldCowFile', DeleteOldCowFileResponse, () =>
+      this.onTracker(minor, async () => {
+        const position = await this.trackers.position(await this.trackers.info(minor));
+        const old = await this.trackers.chains.oldCowFile(position);
+        if (!old) return { cowFile: '' };
+        const existed = await this.removeCowFile(old.path, position.uuid, old.seqId);
+        await this.trackers.chains.forgetOldCowFile(position);
+        return { cowFile: existed ? old.path : '' };
+      }),
+    );
+  }
+
+  /** Deletes a COW file after its header was proved; false when it is not there any more. */
+  private async removeCowFile(path: string, uuid: string, seqId: bigint): Promise<boolean> {
+    let file;
+    try {
+      file = await open(path, 'r');
+    } catch (error) {
+      if (isErrnoException(error) && error.code === 'ENOENT') return false;
+      throw error;
+    }
+    try {
+      const header = await readCowHeader(file);
+      if (header?.uuid !== uuid || header.seqId !== seqId) {
+        throw new AgentError(
+          status.FAILED_PRECONDITION,
+          'NOT_OUR_COW_FILE',
+          `${path} is no longer the old COW file of this snapshot: it was not touched`,
+          { cow_file: path },
+        );
+      }
+    } finally {
+      await file.close();
+    }
+    await rm(path);
+    return true;
+  }
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+import { status } from '@grpc/grpc-js';
+import { TrackerState, type Snapshot } from '../../../proto/gen/elio/v1/types.js';
+import { driverError, type IoctlSubject } from '../driver/errors.js';
+import type { BlockRun } from '../changes/change-map.js';
+import { BLOCK_SIZE, COW_ON_BDEV, IMAGE_PREFIX, STATE } from '../driver/layout.js';
+import { IoctlError, type SnapDriver, type TrackerInfo } from '../driver/snap-driver.js';
+import { AgentError } from '../errors.js';
+import { deviceSizeBytes } from '../os/block-devices.js';
+import { fileExtents } from '../os/extents.js';
+import { blockDeviceNumber, pathInMounts, readMounts } from '../os/mounts.js';
+import type { ChainStore, Position } from '../state/chains.js';
+
+/** Minors are below the module's maximum, which is at most this. */
+const MAX_MINORS = 255;
+
+const STATES = [
+  TrackerState.TRACKER_STATE_DORMANT_INCREMENTAL,
+  TrackerState.TRACKER_STATE_DORMANT_SNAPSHOT,
+  TrackerState.TRACKER_STATE_ACTIVE_INCREMENTAL,
+  TrackerState.TRACKER_STATE_ACTIVE_SNAPSHOT,
+  TrackerState.TRACKER_STATE_UNVERIFIED_INCREMENTAL,
+  TrackerState.TRACKER_STATE_UNVERIFIED_SNAPSHOT,
+];
+
+export function imageDevice(minor: number): string {
+  return `${IMAGE_PREFIX}${String(minor)}`;
+}
+
+function hasImage(info: TrackerInfo): boolean {
+  return (info.state & STATE.SNAPSHOT) !== 0n && (info.state & STATE.UNVERIFIED) === 0n;
+}
+
+/** What driver, filesystem and chain together know of the trackers. */
+export class Trackers {
+  constructor(
+    readonly driver: SnapDriver,
+    readonly chains: ChainStore,
+  ) {}
+
+  /** Runs an ioctl; its failure becomes an AgentError that names the subject. */
+  async call<T>(subject: IoctlSubject, task: () => Promise<T>): Promise<T> {
+    try {
+      return await task();
+    } catch (error) {
+      throw driverError(error, subject);
+    }
+  }
+
+  info(minor: number): Promise<TrackerInfo> {
+    return this.call({ minor }, () => this.driver.info(minor));
+  }
+
+  async list(): Promise<TrackerInfo[]> {
+    const infos: TrackerInfo[] = [];
+    for (let minor = 0; minor <= MAX_MINORS; minor += 1) {
+      try {
+        infos.push(await this.driver.info(minor));
+      } catch (error) {
+        if (error instanceof IoctlError && error.code === 'ENOENT') continue;
+        if (error instanceof IoctlError && error.code === 'EINVAL') break;
+        throw driverError(error, { minor });
+      }
+    }
+    return infos;
+  }
+
+  async position(info: TrackerInfo): Promise<Position> {
+    const sizeBytes = await deviceSizeBytes(info.blockDevice);
+    const cowFileBlocks = (): Promise<BlockRun[]> => this.cowFileBlocks(info);
+    return { uuid: info.uuid, seqId: info.seqId, sizeBytes, cowFileBlocks };
+  }
+
+  /** The blocks that the COW file of a snapshot touches; it must have its full size still. */
+  private async cowFileBlocks(info: TrackerInfo): Promise<BlockRun[]> {
+    const extents = await fileExtents(await this.cowFilePath(info));
+    const size = extents.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0n);
+    if (size < info.cowSizeBytes) throw new Error(`the COW file ${info.cowFile} was cut`);
+    const block = BigInt(BLOCK_SIZE);
+    const runs = extents.map(({ offsetBytes, lengthBytes }) => {
+      const first = offsetBytes / block;
+      const end = (offsetBytes + lengthBytes + block - 1n) / block;
+      return { first: Number(first), count: Number(end - first) };
+    });
+    return runs.sort((a, b) => a.first - b.first);
+  }
+
+  async snapshot(info: TrackerInfo): Promise<Snapshot> {
+    const position = await this.position(info);
+    return {
+      minor: info.minor,
+      blockDevice: info.blockDevice,
+      cowFile: info.cowFile,
+      imageDevice: hasImage(info) ? imageDevice(info.minor) : '',
+      state: STATES[Number(info.state)] ?? TrackerState.TRACKER_STATE_UNSPECIFIED,
+      stateBits: info.state,
+      error: info.error,
+      cacheSizeBytes: info.cacheSizeBytes,
+      cowSizeBytes: info.cowSizeBytes,
+      cookie: await this.chains.cookie(position),
+      version: info.version,
+      nrChangedBlocks: info.nrChangedBlocks,
+      ignoreErrors: info.ignoreErrors,
+      cowOnBdev: (info.flags & COW_ON_BDEV) !== 0,
+      sizeBytes: position.sizeBytes,
+    };
+  }
+
+  /** The tracker, which must have an image that answers. */
+  async withImage(minor: number): Promise<TrackerInfo> {
+    const info = await this.info(minor);
+    if (info.error !== 0) {
+      throw new AgentError(
+        status.FAILED_PRECONDITION,
+        'SNAPSHOT_FAILED',
+        `snapshot ${String(minor)} has failed (${String(info.error)}): destroy it, set it up again and take a full backup`,
+        { minor: String(minor), error: String(info.error) },
+      );
+    }
+    if (!hasImage(info)) {
+      throw new AgentError(
+        status.FAILED_PRECONDITION,
+        'NO_IMAGE',
+        `snapshot ${String(minor)} has no image: it is in incremental mode; run transition-to-snapshot first`,
+        { minor: String(minor) },
+      );
+    }
+    return info;
+  }
+
+  /** Absolute path of the current COW file, through any mount of its filesystem. */
+  async cowFilePath(info: TrackerInfo): Promise<string> {
+    const device = await blockDeviceNumber(info.blockDevice);
+    const path =
+      device === undefined ? undefined : pathInMounts(await readMounts(), device, info.cowFile);
+    if (path === undefined) {
+      throw new AgentError(
+        status.FAILED_PRECONDITION,
+        'NOT_MOUNTED',
+        `no mount of ${info.blockDevice} shows its COW file ${info.cowFile}`,
+        { device: info.blockDevice },
+      );
+    }
+    return path;
+  }
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from 'node:assert/strict';
+import { totalmem } from 'node:os';
+import { InvalidArgumentError } from 'commander';
+import { parseCacheSize, parseCount, parseCowSize, parseMinor } from './arguments.js';
+
+describe('arguments', () => {
+  it('take a minor as a decimal number, whatever zeros it begins with', () => {
+    assert.equal(parseMinor('0'), 0);
+    assert.equal(parseMinor('010'), 10);
+    assert.equal(parseMinor('255'), 255);
+    for (const bad of ['', '-1', '0x1', '1.5', ' 1', '256', '4294967296', 'one'])
+      assert.throws(() => parseMinor(bad), InvalidArgumentError, bad);
+  });
+
+  it('take sizes in MiB, or with a suffix', () => {
+    assert.equal(parseCowSize('400'), 400n << 20n);
+    assert.equal(parseCowSize('4K'), 4096n);
+    assert.equal(parseCowSize('3m'), 3n << 20n);
+    assert.equal(parseCowSize('1G'), 1n << 30n);
+    assert.equal(parseCacheSize('300'), 314572800n);
+    for (const bad of ['', '-1', '1T', '1.5G', '0x10', 'G', `1${'0'.repeat(20)}`])
+      assert.throws(() => parseCowSize(bad), InvalidArgumentError, bad);
+  });
+
+  it('refuse a cache that can only be bytes of an old script', () => {
+    assert.throws(() => parseCacheSize('314572800'), /not bytes/);
+    const halfMib = Math.floor(totalmem() / 2 / (1 << 20));
+    assert.equal(parseCacheSize(String(halfMib)), BigInt(halfMib) << 20n);
+    assert.throws(() => parseCacheSize(String(halfMib + 1)), /half of the memory/);
+  });
+
+  it('take a count of at least 1', () => {
+    assert.equal(parseCount('4'), 4);
+    for (const bad of ['0', '', '-1', '10000']) assert.throws(() => parseCount(bad), bad);
+  });
+});

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Numbers and sizes that a person types. Each error names its argument.
+import { totalmem } from 'node:os';
+import { InvalidArgumentError } from 'commander';
+
+const MAX_MINOR = 255;
+const MIB = 1n << 20n;
+const UNITS: Readonly<Record<string, bigint>> = { K: 1n << 10n, M: MIB, G: 1n << 30n };
+const UINT64_MAX = (1n << 64n) - 1n;
+
+/** A minor: decimal, whatever zeros it begins with. */
+export function parseMinor(text: string): number {
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('a minor is a decimal number.');
+  const minor = Number(text);
+  if (minor > MAX_MINOR) {
+    throw new InvalidArgumentError(`a minor is at most ${String(MAX_MINOR)}.`);
+  }
+  return minor;
+}
+
+/** A size in MiB, or with a suffix K, M or G (powers of 1024); in bytes. */
+function parseSize(text: string): bigint {
+  const match = /^(\d+)([KMG]?)$/i.exec(text);
+  if (!match) {
+    throw new InvalidArgumentError('a size is a decimal number of MiB, or has a suffix K, M or G.');
+  }
+  const bytes = BigInt(match[1] ?? '') * (UNITS[(match[2] ?? '').toUpperCase()] ?? MIB);
+  if (bytes > UINT64_MAX) throw new InvalidArgumentError('the size is too large.');
+  return bytes;
+}
+
+/** The limit of the index cache. Old scripts passed bytes: what cannot be meant is refused. */
+export function parseCacheSize(text: string): bigint {
+  const bytes = parseSize(text);
+  if (bytes > BigInt(totalmem()) / 2n) {
+    throw new InvalidArgumentError(
+      'that is more than half of the memory; the unit is MiB, not bytes (a suffix K, M or G is possible).',
+    );
+  }
+  return bytes;
+}
+
+/** The size of a COW file. */
+export function parseCowSize(text: string): bigint {
+  return parseSize(text);
+}
+
+/** A number of at least 1. */
+export function parseCount(text: string): number {
+  const count = Number(text);
+  if (!/^\d{1,4}$/.test(text) || count === 0) {
+    throw new InvalidArgumentError('expected a number of at least 1.');
+  }
+  return count;
+}

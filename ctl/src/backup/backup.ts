@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+// A backup: snapshot, stream, commit, back to incremental mode.
+import type { Cookie } from '../../../proto/gen/elio/v1/types.js';
+import { type Connection } from '../connection.js';
+import { CliError, messageOf } from '../errors.js';
+import { lengthOf, type Blocks } from './blocks.js';
+import type { Destination } from './destination.js';
+import { checkInterrupt } from './interrupt.js';
+import {
+  cookieFromManifest,
+  cookieToManifest,
+  type BackupOrigin,
+  type Manifest,
+} from './manifest.js';
+import { Origin, type SnapshotSizes, type TakenSnapshot } from './origin.js';
+import { note, Progress } from './progress.js';
+import { atStep } from './steps.js';
+import { openBlockStream, type BlockStream } from './stream.js';
+import { compareWithImage } from './verify.js';
+
+export interface BackupOptions extends SnapshotSizes {
+  /** Compare the backup with the image before the image goes. */
+  verify: boolean;
+  /** Leave the image for the user. */
+  keepSnapshot: boolean;
+}
+
+/** What a backup did, as scripts see it. */
+export interface BackupResult {
+  type: 'full' | 'incremental';
+  reason: string;
+  device: string;
+  file: string;
+  /** Bytes of data that were streamed. */
+  sent_bytes: number;
+  /** Bytes of the volume that the stream covered, zeros included. */
+  covered_bytes: number;
+  volume_bytes: number;
+  cookie: { uuid: string; seq_id: number; nonce: string };
+  seconds: number;
+}
+
+interface Source {
+  stream: BlockStream;
+  /** The backup that the stream changes; undefined: the stream is the whole volume. */
+  base: Manifest | undefined;
+  reason: string;
+}
+
+/** Opens the stream of what the destination lacks; it says why that is everything, if it is. */
+async function openSource(
+  connection: Connection,
+  minor: number,
+  cookie: Cookie,
+  destination: Destination,
+  signal: AbortSignal,
+): Promise<Source> {
+  const base = destination.manifest;
+  let reason = destination.whyNone;
+  if (base) {
+    const since = cookieFromManifest(base.cookie);
+    try {
+      const stream = await openBlockStream(connection, { minor, cookie, since }, signal);
+      if (Number(stream.header.volumeSizeBytes) === base.sizeBytes) {
+        reason = `only what changed since snapshot ${String(base.cookie.seq_id)}`;
+        return { stream, base, reason };
+      }
+      await stream.blocks.return(undefined);
+      reason = 'the device has another size than the backup';
+    } catch (error) {
+      if (!(error instanceof CliError) || error.reason !== 'CHANGES_UNKNOWN') throw error;
+      reason = error.message;
+    }
+  }
+  const stream = await openBlockStream(connection, { minor, cookie }, signal);
+  return { stream, base: undefined, reason };
+}
+
+async function* watched(stream: BlockStream, progress: Progress): AsyncGenerator<Blocks> {
+  const half = Number(stream.header.totalBytes) / 2;
+  let coveredBytes = 0;
+  for await (const blocks of stream.blocks) {
+    yield blocks;
+    coveredBytes += lengthOf(blocks);
+    progress.advance(lengthOf(blocks));
+    if (coveredBytes >= half) atStep('half-streamed');
+  }
+}
+
+async function transfer(
+  source: Source,
+  destination: Destination,
+  origin: BackupOrigin,
+  cookie: Cookie,
+): Promise<void> {
+  const { stream, base } = source;
+  const type = base ? 'incremental' : 'full';
+  const progress = new Progress(`${type} backup`, Number(stream.header.totalBytes));
+  const blocks = watched(stream, progress);
+  const target = cookieToManifest(cookie);
+  try {
+    if (base) await destination.writeIncrement(blocks, base, origin, target);
+    else {
+      const sizeBytes = Number(stream.header.volumeSizeBytes);
+      await destination.writeFull(blocks, sizeBytes, origin, target);
+    }
+  } finally {
+    progress.stop();
+  }
+}
+
+/** After a failure: no image that fills its COW file; the changes go on being recorded. */
+async function backToIncremental(origin: Origin, minor: number): Promise<void> {
+  try {
+    await origin.toIncremental(minor);
+  } catch (error) {
+    note(`snapshot ${String(minor)} stays in snapshot mode: ${messageOf(error)}`);
+  }
+}
+
+async function run(
+  connection: Connection,
+  origin: Origin,
+  snapshot: TakenSnapshot,
+  destination: Destination,
+  options: BackupOptions,
+  signal: AbortSignal,
+): Promise<Omit<BackupResult, 'seconds'>> {
+  const { cookie } = snapshot;
+  const { minor, blockDevice } = snapshot.snapshot;
+  const { hostname } = await connection.hosts.getHost({});
+  const source = await openSource(connection, minor, cookie, destination, signal);
+  const reason = [snapshot.note, source.reason].filter((text) => text !== '').join('; ');
+  if (!source.base) note(`full backup: ${reason}`);
+  await transfer(source, destination, { host: hostname, blockDevice }, cookie);
+  atStep('committed');
+  if (options.verify) {
+    await compareWithImage(connection, minor, destination, signal);
+    note('the backup equals the image');
+  }
+  checkInterrupt(signal);
+  await origin.deleteOldCowFile(minor);
+  atStep('old-cow-file-deleted');
+  return {
+    type: source.base ? 'incremental' : 'full',
+    reason,
+    device: blockDevice,
+    file: destination.path,
+    sent_bytes: source.stream.sentBytes(),
+    covered_bytes: Number(source.stream.header.totalBytes),
+    volume_bytes: Number(source.stream.header.volumeSizeBytes),
+    cookie: cookieToManifest(cookie),
+  };
+}
+
+/**
+ * Brings the destination up to date with a new snapshot of the device, and leaves the device in incremental mode. Rejects
+ * with CliError; the destination is then what it was, and the next run is incremental if this one could have been.
+ */
+export async function backUp(
+  connection: Connection,
+  origin: Origin,
+  destination: Destination,
+  options: BackupOptions,
+  signal: AbortSignal,
+): Promise<BackupResult> {
+  const startedMs = Date.now();
+  await destination.checkMayWrite();
+  const { cowSizeBytes, cacheSizeBytes } = options;
+  const snapshot = await origin.takeSnapshot({ cowSizeBytes, cacheSizeBytes });
+  const { minor } = snapshot.snapshot;
+  atStep('snapshot-taken');
+  let result: Omit<BackupResult, 'seconds'>;
+  try {
+    checkInterrupt(signal);
+    result = await run(connection, origin, snapshot, destination, options, signal);
+  } catch (error) {
+    await backToIncremental(origin, minor);
+    throw error;
+  }
+  if (!options.keepSnapshot) await origin.toIncremental(minor);
+  return { ...result, seconds: (Date.now() - startedMs) / 1000 };
+}

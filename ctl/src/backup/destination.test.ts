@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+// The files of a backup, broken at every step by the end of the process that writes them, and opened again.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { CHUNK_SIZE } from '../../../agent/src/services/chunks.js';
+import { Destination } from './destination.js';
+import { checkDigests } from './verify.js';
+import { FULL_STEPS, INCREMENT_STEPS } from './steps.js';
+
+const sizeBytes = 3 * CHUNK_SIZE + 4096;
+const writerProgram = join(import.meta.dirname, 'testing', 'write-backup.js');
+const never = new AbortController().signal;
+
+/** Runs the writer in a process of its own; `step` ends it there as a power cut would. */
+function write(file: string, kind: 'full' | 'increment', fill: number, step = ''): void {
+  const argv = [writerProgram, file, kind, String(fill), String(sizeBytes)];
+  const env = { ...process.env, ELIO_TEST_STOP_AT: step };
+  const { signal, status, stderr } = spawnSync(process.execPath, argv, { env, encoding: 'utf8' });
+  if (step === '') assert.equal(status, 0, stderr);
+  else assert.equal(signal, 'SIGKILL', `${step}: ${String(status)} ${stderr}`);
+}
+
+/** What the writer makes of a file: `fill` everywhere but in a hole, then `fill` in the changed part only. */
+function content(full: number, increment?: number): string {
+  const data = Buffer.alloc(sizeBytes, full);
+  data.fill(0, CHUNK_SIZE, 2 * CHUNK_SIZE);
+  if (increment !== undefined) {
+    data.fill(increment, 4096, 8192);
+    data.fill(increment, CHUNK_SIZE - 4096, CHUNK_SIZE);
+    data.fill(0, 2 * CHUNK_SIZE + 4096, 2 * CHUNK_SIZE + 16384);
+    data.fill(increment, 3 * CHUNK_SIZE, sizeBytes);
+  }
+  return createHash('sha256').update(data).digest('hex');
+}
+
+async function hashOf(file: string): Promise<string> {
+  return createHash('sha256')
+    .update(await readFile(file))
+    .digest('hex');
+}
+
+describe('destination of a backup', () => {
+  let directory = '';
+  let file = '';
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'elio-destination-'));
+    file = join(directory, 'x.img');
+  });
+  afterEach(async () => {
+    await rm(directory, { recursive: true });
+  });
+
+  async function filesLeft(): Promise<string[]> {
+    return (await readdir(directory)).sort();
+  }
+
+  /** Opens the backup, which finishes or undoes what was broken, and checks it against its manifest. */
+  async function openAndCheck(): Promise<number | undefined> {
+    const destination = await Destination.open(file, 'read');
+    try {
+      if (destination.manifest) await checkDigests(destination, never);
+      return destination.manifest?.cookie.seq_id;
+    } finally {
+      await destination.close();
+    }
+  }
+
+  it('holds a full, with holes where there were only zeros, and a manifest that proves it', async () => {
+    write(file, 'full', 1);
+    assert.equal(await openAndCheck(), 1);
+    assert.equal(await hashOf(file), content(1));
+    assert.ok((await stat(file)).blocks * 512 <= sizeBytes - CHUNK_SIZE);
+    assert.deepEqual(await filesLeft(), ['x.img', 'x.img.manifest']);
+  });
+
+  it('is brought up to date by an increment', async () => {
+    write(file, 'full', 1);
+    write(file, 'increment', 2);
+    assert.equal(await openAndCheck(), 2);
+    assert.equal(await hashOf(file), content(1, 2));
+    assert.deepEqual(await filesLeft(), ['x.img', 'x.img.manifest']);
+  });
+
+  for (const step of INCREMENT_STEPS.slice(2, 6)) {
+    it(`finishes an increment that ended at "${step}"`, async () => {
+      write(file, 'full', 1);
+      write(file, 'increment', 2, step);
+      assert.equal(await openAndCheck(), 2);
+      assert.equal(await hashOf(file), content(1, 2));
+      assert.deepEqual(await filesLeft(), ['x.img', 'x.img.manifest']);
+    });
+  }
+
+  it('throws away a journal that is not complete, wherever it ends', async () => {
+    write(file, 'full', 1);
+    write(file, 'increment', 2, 'journal-complete');
+    const journal = await readFile(`${file}.journal`);
+    for (const length of [0, 1, 11, 12, 100, journal.length - 57, journal.length - 1]) {
+      await writeFile(`${file}.journal`, journal.subarray(0, length));
+      assert.equal(await openAndCheck(), 1, String(length));
+      assert.equal(await hashOf(file), content(1));
+      assert.ok(!existsSync(`${file}.journal`));
+    }
+    const damaged = Buffer.from(journal);
+    damaged.writeUInt8(damaged.readUInt8(5000) ^ 1, 5000);
+    await writeFile(`${file}.journal`, damaged);
+    assert.equal(await openAndCheck(), 1);
+    assert.equal(await hashOf(file), content(1));
+  });
+
+  it('does not apply a journal of another backup', async () => {
+    write(file, 'full', 1);
+    write(file, 'increment', 2, 'journal-complete');
+    const journal = await readFile(`${file}.journal`);
+    await rm(`${file}.journal`);
+    write(file, 'full', 3);
+    await writeFile(`${file}.journal`, journal);
+    assert.equal(await openAndCheck(), 1);
+    assert.equal(await hashOf(file), content(3));
+  });
+
+  it('stays what it was when a full that replaces it ends early', async () => {
+    write(file, 'full', 1);
+    write(file, 'full', 3, 'half-streamed');
+    assert.equal(await openAndCheck(), 1);
+    assert.equal(await hashOf(file), content(1));
+    assert.deepEqual(await filesLeft(), ['x.img', 'x.img.manifest']);
+  });
+
+  for (const step of FULL_STEPS.slice(2, 4)) {
+    it(`is the new full when that ended at "${step}"`, async () => {
+      write(file, 'full', 1);
+      write(file, 'full', 3, step);
+      assert.equal(await openAndCheck(), 1);
+      assert.equal(await hashOf(file), content(3));
+      assert.deepEqual(await filesLeft(), ['x.img', 'x.img.manifest']);
+    });
+  }
+
+  it('says why there is nothing to build on', async () => {
+    const why = async (): Promise<string> => {
+      const destination = await Destination.open(file, 'write');
+      await destination.close();
+      assert.equal(destination.manifest, undefined);
+      return destination.whyNone;
+    };
+    assert.match(await why(), /first backup/);
+    write(file, 'full', 1);
+    await truncate(file, 4096);
+    assert.match(await why(), /size/);
+    await rm(file);
+    assert.match(await why(), /missing/);
+    await writeFile(`${file}.manifest`, '{');
+    await writeFile(file, 'x');
+    assert.match(await why(), /manifest cannot be read/);
+    await rm(`${file}.manifest`);
+    assert.match(await why(), /no manifest/);
+    const destination = await Destination.open(file, 'write');
+    await assert.rejects(destination.checkMayWrite(), /no backup.*give another file/);
+    await destination.close();
+    assert.equal(await readFile(file, 'utf8'), 'x');
+  });
+
+  it('finds every MiB that is not what the manifest says', async () => {
+    write(file, 'full', 1);
+    const data = await readFile(file);
+    data.writeUInt8(9, 17);
+    data.writeUInt8(9, 2 * CHUNK_SIZE + 17);
+    await writeFile(file, data);
+    const destination = await Destination.open(file, 'read');
+    await assert.rejects(checkDigests(destination, never), /2 MiB differ, at byte 0, 2097152/);
+    await destination.close();
+  });
+
+  it('is written by one process at a time, and read by several', async () => {
+    write(file, 'full', 1);
+    const reader = await Destination.open(file, 'read');
+    const second = await Destination.open(file, 'read');
+    await assert.rejects(Destination.open(file, 'write'), /in use by another elioctl/);
+    await reader.close();
+    await second.close();
+    const writer = await Destination.open(file, 'write');
+    await assert.rejects(Destination.open(file, 'read'), /in use by another elioctl/);
+    await writer.close();
+    assert.deepEqual(await filesLeft(), ['x.img', 'x.img.manifest']);
+  });
+});

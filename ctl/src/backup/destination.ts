@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+// A backup on this machine. Its files: FILE, FILE.manifest, and while it is changed FILE.journal (an incremental) or
+// FILE.partial and FILE.next (a full: the file and its manifest). At each moment the manifest is that of the file, or a
+// complete journal or a FILE.next says how to get there.
+import { access, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { isErrnoException } from '../../../agent/src/errors.js';
+import { syncDirectory, writeFileAtomically } from '../../../agent/src/os/atomic-file.js';
+import { CliError, EXIT, messageOf } from '../errors.js';
+import { CHUNK_SIZE, chunkDigest } from '../../../agent/src/services/chunks.js';
+import { ChunkDigests } from './digests.js';
+import type { Blocks } from './blocks.js';
+import { lengthOf } from './blocks.js';
+import { readFully, writeBlocks } from './file-io.js';
+import { FullWriter } from './full-writer.js';
+import { Journal, JournalWriter, type JournalHeader } from './journal.js';
+import { BackupLock } from './lock.js';
+import { Manifest, type BackupOrigin, type ManifestCookie } from './manifest.js';
+import { atStep } from './steps.js';
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch (error) {
+    if (isErrnoException(error) && error.code === 'ENOENT') return false;
+    throw error;
+  }
+}
+
+export class Destination {
+  private readonly manifestPath: string;
+  private readonly journalPath: string;
+  private readonly partialPath: string;
+  private readonly nextPath: string;
+  private current: Manifest | undefined;
+  private why = 'this is the first backup to this file';
+
+  private constructor(
+    readonly path: string,
+    private readonly lock: BackupLock,
+  ) {
+    this.manifestPath = `${path}.manifest`;
+    this.journalPath = `${path}.journal`;
+    this.partialPath = `${path}.partial`;
+    this.nextPath = `${path}.next`;
+  }
+
+  /** Locks a backup for writing or reading, and finishes or throws away what an interrupted run left. */
+  static async open(path: string, use: 'write' | 'read'): Promise<Destination> {
+    const lock = await BackupLock.acquire(path, use === 'write' ? 'exclusive' : 'shared');
+    const destination = new Destination(path, lock);
+    try {
+      if (use === 'write') await destination.recover();
+      else if (await destination.hasLeftovers()) {
+        await lock.exclusively(() => destination.recover());
+      }
+      await destination.load();
+      return destination;
+    } catch (error) {
+      await lock.release();
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.lock.release();
+  }
+
+  /** The last committed backup; undefined: there is none to build on, and `whyNone` says why. */
+  get manifest(): Manifest | undefined {
+    return this.current;
+  }
+
+  get whyNone(): string {
+    return this.why;
+  }
+
+  /** The last committed backup; rejects with what is wrong when there is none. */
+  requireManifest(): Manifest {
+    if (this.current) return this.current;
+    throw new CliError(
+      `${this.path} is no backup that can be used: ${this.why}; its manifest is ${this.manifestPath}`,
+    );
+  }
+
+  private async hasLeftovers(): Promise<boolean> {
+    for (const path of [this.journalPath, this.partialPath, this.nextPath]) {
+      if (await exists(path)) return true;
+    }
+    return false;
+  }
+
+  private async recover(): Promise<void> {
+    if (await exists(this.nextPath)) await this.putFullInPlace();
+    await rm(this.partialPath, { force: true });
+    const journal = await Journal.open(this.journalPath);
+    if (journal) {
+      const manifest = await this.readManifest().catch(() => undefined);
+      if (manifest?.digests.tree() === journal.header.base_sha256_tree) {
+        await this.apply(journal, manifest.digests);
+      }
+      await journal.close();
+    }
+    await rm(this.journalPath, { force: true });
+  }
+
+  private async readManifest(): Promise<Manifest | undefined> {
+    let text: string;
+    try {
+      text = await readFile(this.manifestPath, 'utf8');
+    } catch (error) {
+      if (isErrnoException(error) && error.code === 'ENOENT') return undefined;
+      throw error;
+    }
+    return Manifest.parse(text);
+  }
+
+  private async load(): Promise<void> {
+    const file = await stat(this.path).catch(() => undefined);
+    let manifest: Manifest | undefined;
+    try {
+      manifest = await this.readManifest();
+    } catch (error) {
+      this.why = `its manifest cannot be read (${messageOf(error)})`;
+      return;
+    }
+    if (!manifest) {
+      if (file) this.why = 'it has no manifest';
+      return;
+    }
+    if (!file) this.why = 'there is a manifest, but the file is missing';
+    else if (file.size !== manifest.sizeBytes)
+      this.why = 'the file has not the size in its manifest';
+    else this.current = manifest;
+  }
+
+  /** Rejects when the file is somebody else's. */
+  async checkMayWrite(): Promise<void> {
+    if (!(await exists(this.path)) || (await exists(this.manifestPath))) return;
+    throw new CliError(
+      `${this.path} exists and is no backup (it has no manifest): give another file, or delete it`,
+      EXIT.usage,
+    );
+  }
+
+  /** Streams a whole volume into place; until all of it is there, the former backup stays what it was. */
+  async writeFull(
+    blocks: AsyncIterable<Blocks>,
+    sizeBytes: number,
+    origin: BackupOrigin,
+    cookie: ManifestCookie,
+  ): Promise<void> {
+    const file = await open(this.partialPath, 'w', 0o600);
+    let digests: ChunkDigests;
+    try {
+      await file.truncate(sizeBytes);
+      const writer = new FullWriter(file, sizeBytes);
+      for await (const piece of blocks) await writer.write(piece);
+      digests = writer.finish();
+      await file.sync();
+    } catch (error) {
+      await file.close();
+      await rm(this.partialPath, { force: true });
+      throw error;
+    }
+    await file.close();
+    const manifest = new Manifest(origin, new Date().toISOString(), cookie, digests);
+    await writeFileAtomically(this.nextPath, manifest.serialize());
+    atStep('full-complete');
+    await this.putFullInPlace();
+    this.current = manifest;
+  }
+
+  /** FILE.next is complete: after this, however often it is begun, file and manifest are the new ones. */
+  private async putFullInPlace(): Promise<void> {
+    if (await exists(this.partialPath)) {
+      await rename(this.partialPath, this.path);
+      await syncDirectory(dirname(this.path));
+    }
+    atStep('full-in-place');
+    await rename(this.nextPath, this.manifestPath);
+    await syncDirectory(dirname(this.path));
+  }
+
+  /** Puts changes into a journal, and then into the backup that `manifest` describes. */
+  async writeIncrement(
+    blocks: AsyncIterable<Blocks>,
+    base: Manifest,
+    origin: BackupOrigin,
+    cookie: ManifestCookie,
+  ): Promise<void> {
+    const header: JournalHeader = {
+      base_sha256_tree: base.digests.tree(),
+      cookie,
+      host: origin.host,
+      block_device: origin.blockDevice,
+      created: new Date().toISOString(),
+    };
+    const writer = await JournalWriter.create(this.journalPath, header);
+    try {
+      for await (const piece of blocks) await writer.write(piece);
+    } catch (error) {
+      await writer.close();
+      await rm(this.journalPath, { force: true });
+      throw error;
+    }
+    await writer.commit();
+    await syncDirectory(dirname(this.path));
+    atStep('journal-complete');
+    const journal = await Journal.open(this.journalPath);
+    if (!journal) throw new CliError(`${this.journalPath} cannot be read back`);
+    this.current = await this.apply(journal, base.digests);
+    await journal.close();
+    await rm(this.journalPath);
+  }
+
+  /** May be repeated: it writes the same each time. */
+  private async apply(journal: Journal, digests: ChunkDigests): Promise<Manifest> {
+    const file = await open(this.path, 'r+');
+    const touched = new Set<number>();
+    try {
+      let done = 0;
+      for await (const blocks of journal.records()) {
+        const end = blocks.offset + lengthOf(blocks);
+        if (end > digests.sizeBytes) throw new CliError('the journal reaches beyond the backup');
+        await writeBlocks(file, blocks);
+        for (let i = Math.floor(blocks.offset / CHUNK_SIZE); i * CHUNK_SIZE < end; i += 1) {
+          touched.add(i);
+        }
+        done += blocks.kind === 'data' ? blocks.data.length : 0;
+        if (done * 2 >= journal.recordBytes) atStep('half-applied');
+      }
+      for (const index of touched) {
+        const chunk = Buffer.alloc(digests.lengthOf(index));
+        await readFully(file, chunk, index * CHUNK_SIZE);
+        digests.set(index, chunkDigest(chunk));
+      }
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    atStep('applied');
+    const { host, block_device: blockDevice, created, cookie } = journal.header;
+    const manifest = new Manifest({ host, blockDevice }, created, cookie, digests);
+    await writeFileAtomically(this.manifestPath, manifest.serialize());
+    atStep('manifest-in-place');
+    return manifest;
+  }
+}

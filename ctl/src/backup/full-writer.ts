@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { FileHandle } from 'node:fs/promises';
+import { CliError } from '../errors.js';
+import type { Blocks } from './blocks.js';
+import { CHUNK_SIZE, chunkDigest } from '../../../agent/src/services/chunks.js';
+import { ChunkDigests } from './digests.js';
+import { writeBlocks } from './file-io.js';
+
+/**
+ * Writes all blocks of a volume, in ascending order and without gaps, to an empty file, and hashes them. Chunks that are
+ * all zero stay holes of the file.
+ */
+export class FullWriter {
+  private readonly digests: ChunkDigests;
+  private readonly chunk = Buffer.alloc(CHUNK_SIZE);
+  private chunkHasData = false;
+  private position = 0;
+
+  constructor(
+    private readonly file: FileHandle,
+    private readonly sizeBytes: number,
+  ) {
+    this.digests = ChunkDigests.empty(sizeBytes);
+  }
+
+  async write(blocks: Blocks): Promise<void> {
+    if (blocks.offset !== this.position) {
+      throw new CliError(`blocks of byte ${String(this.position)} are missing in the stream`);
+    }
+    if (blocks.kind === 'data') {
+      blocks.data.copy(this.chunk, this.position % CHUNK_SIZE);
+      this.chunkHasData = true;
+      await this.advance(blocks.data.length);
+      return;
+    }
+    for (let left = blocks.length; left > 0;) {
+      const n = Math.min(left, CHUNK_SIZE - (this.position % CHUNK_SIZE));
+      await this.advance(n);
+      left -= n;
+    }
+  }
+
+  private async advance(length: number): Promise<void> {
+    this.position += length;
+    if (this.position > this.sizeBytes) throw new CliError('the stream is longer than the volume');
+    if (this.position % CHUNK_SIZE !== 0 && this.position !== this.sizeBytes) return;
+    const index = Math.ceil(this.position / CHUNK_SIZE) - 1;
+    const data = this.chunk.subarray(0, this.digests.lengthOf(index));
+    this.digests.set(index, chunkDigest(data));
+    if (!this.chunkHasData) return;
+    await writeBlocks(this.file, { kind: 'data', offset: index * CHUNK_SIZE, data });
+    this.chunk.fill(0);
+    this.chunkHasData = false;
+  }
+
+  /** The digests, when the whole volume was written. */
+  finish(): ChunkDigests {
+    if (this.position !== this.sizeBytes) {
+      throw new CliError(
+        `the stream ended at byte ${String(this.position)} of ${String(this.sizeBytes)}`,
+      );
+    }
+    return this.digests;
+  }
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+// The journal of an incremental backup: what is to be written to the backup, complete and checksummed before the first byte
+// of the backup is touched, so that it can be applied again after a crash.
+//
+//   "ELIOJRN1" | u32 length of JSON | JSON (journalSchema) | records... | commit record
+//   record: u32 kind | u32 CRC-32 of the payload | u64 offset | u64 length | payload (kind 1 only)
+//   commit: kind 3, length 32, payload: SHA-256 of all that precedes the record
+// All numbers are little-endian.
+import { createHash, type Hash } from 'node:crypto';
+import { open, type FileHandle } from 'node:fs/promises';
+import { crc32 } from 'node:zlib';
+import { z } from 'zod';
+import { isErrnoException } from '../../../agent/src/errors.js';
+import { CliError } from '../errors.js';
+import type { Blocks } from './blocks.js';
+import { CHUNK_SIZE } from '../../../agent/src/services/chunks.js';
+import { readFully } from './file-io.js';
+import { cookieSchema } from './manifest.js';
+
+const MAGIC = Buffer.from('ELIOJRN1');
+const RECORD_SIZE = 24;
+const COMMIT_SIZE = RECORD_SIZE + 32;
+const MAX_HEADER_SIZE = 64 * 1024;
+const KIND = { data: 1, hole: 2, commit: 3 } as const;
+
+const journalSchema = z.strictObject({
+  /** sha256_tree of the backup that it changes. */
+  base_sha256_tree: z.string(),
+  /** The snapshot that the backup is of when it has been applied. */
+  cookie: cookieSchema,
+  host: z.string(),
+  block_device: z.string(),
+  created: z.string(),
+});
+
+export type JournalHeader = z.infer<typeof journalSchema>;
+
+function recordHeader(kind: number, checksum: number, offset: number, length: number): Buffer {
+  const header = Buffer.alloc(RECORD_SIZE);
+  header.writeUInt32LE(kind, 0);
+  header.writeUInt32LE(checksum, 4);
+  header.writeBigUInt64LE(BigInt(offset), 8);
+  header.writeBigUInt64LE(BigInt(length), 16);
+  return header;
+}
+
+export class JournalWriter {
+  private readonly hash: Hash = createHash('sha256');
+
+  private constructor(private readonly file: FileHandle) {}
+
+  static async create(path: string, header: JournalHeader): Promise<JournalWriter> {
+    const writer = new JournalWriter(await open(path, 'wx', 0o600));
+    const json = Buffer.from(JSON.stringify(header));
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(json.length);
+    await writer.append(MAGIC, length, json);
+    return writer;
+  }
+
+  private async append(...parts: Buffer[]): Promise<void> {
+    for (const part of parts) this.hash.update(part);
+    const { bytesWritten } = await this.file.writev(parts);
+    if (bytesWritten !== parts.reduce((sum, part) => sum + part.length, 0)) {
+      throw new CliError('the journal was written only in part: is the disk full?');
+    }
+  }
+
+  async write(blocks: Blocks): Promise<void> {
+    if (blocks.kind === 'hole') {
+      await this.append(recordHeader(KIND.hole, 0, blocks.offset, blocks.length));
+      return;
+    }
+    const { data, offset } = blocks;
+    await this.append(recordHeader(KIND.data, crc32(data), offset, data.length), data);
+  }
+
+  /** Makes the journal complete, on disk. */
+  async commit(): Promise<void> {
+    const digest = this.hash.copy().digest();
+    await this.append(recordHeader(KIND.commit, crc32(digest), 0, digest.length), digest);
+    await this.file.sync();
+    await this.close();
+  }
+
+  async close(): Promise<void> {
+    await this.file.close();
+  }
+}
+
+/** A complete journal. */
+export class Journal {
+  private constructor(
+    private readonly file: FileHandle,
+    readonly header: JournalHeader,
+    private readonly start: number,
+    private readonly end: number,
+  ) {}
+
+  /** Undefined when there is none, or one that is not complete. */
+  static async open(path: string): Promise<Journal | undefined> {
+    let file: FileHandle;
+    try {
+      file = await open(path, 'r');
+    } catch (error) {
+      if (isErrnoException(error) && error.code === 'ENOENT') return undefined;
+      throw error;
+    }
+    const journal = await Journal.read(file);
+    if (!journal) await file.close();
+    return journal;
+  }
+
+  private static async read(file: FileHandle): Promise<Journal | undefined> {
+    const { size } = await file.stat();
+    const end = size - COMMIT_SIZE;
+    const prefix = Buffer.alloc(MAGIC.length + 4);
+    if (end < prefix.length) return undefined;
+    await readFully(file, prefix, 0);
+    const length = prefix.readUInt32LE(MAGIC.length);
+    const start = prefix.length + length;
+    const sound = prefix.subarray(0, MAGIC.length).equals(MAGIC) && length <= MAX_HEADER_SIZE;
+    if (!sound || start > end || !(await Journal.isCommitted(file, end))) return undefined;
+    const json = Buffer.alloc(length);
+    await readFully(file, json, prefix.length);
+    return new Journal(file, journalSchema.parse(JSON.parse(json.toString())), start, end);
+  }
+
+  private static async isCommitted(file: FileHandle, end: number): Promise<boolean> {
+    const commit = Buffer.alloc(COMMIT_SIZE);
+    await readFully(file, commit, end);
+    if (commit.readUInt32LE(0) !== KIND.commit) return false;
+    const hash = createHash('sha256');
+    const buffer = Buffer.alloc(CHUNK_SIZE);
+    for (let at = 0; at < end; at += CHUNK_SIZE) {
+      const part = buffer.subarray(0, Math.min(CHUNK_SIZE, end - at));
+      await readFully(file, part, at);
+      hash.update(part);
+    }
+    return hash.digest().equals(commit.subarray(RECORD_SIZE));
+  }
+
+  /** Bytes of all records, for those who count how far they are. */
+  get recordBytes(): number {
+    return this.end - this.start;
+  }
+
+  async *records(): AsyncGenerator<Blocks> {
+    const header = Buffer.alloc(RECORD_SIZE);
+    for (let at = this.start; at < this.end;) {
+      await readFully(this.file, header, at);
+      at += RECORD_SIZE;
+      const kind = header.readUInt32LE(0);
+      const offset = Number(header.readBigUInt64LE(8));
+      const length = Number(header.readBigUInt64LE(16));
+      if (kind === KIND.hole) {
+        yield { kind: 'hole', offset, length };
+        continue;
+      }
+      const data = Buffer.alloc(length);
+      await readFully(this.file, data, at);
+      if (crc32(data) !== header.readUInt32LE(4)) throw new CliError('the journal is damaged');
+      at += length;
+      yield { kind: 'data', offset, data };
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.file.close();
+  }
+}

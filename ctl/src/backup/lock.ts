@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+import { open, rm, stat, type FileHandle } from 'node:fs/promises';
+import koffi from 'koffi';
+import { isErrnoException } from '../../../agent/src/errors.js';
+import { CliError, EXIT } from '../errors.js';
+
+const LOCK = { shared: 1, exclusive: 2, nonBlocking: 4 } as const;
+
+type LockMode = 'shared' | 'exclusive';
+
+const flock = koffi.load('libc.so.6').func('int flock(int fd, int operation)');
+
+function tryLock(file: FileHandle, mode: LockMode): boolean {
+  return flock(file.fd, LOCK[mode] | LOCK.nonBlocking) === 0;
+}
+
+/** Is what is at the path the file that we have open? Its last holder may have deleted it. */
+async function isAt(path: string, file: FileHandle): Promise<boolean> {
+  const there = await stat(path).catch(() => undefined);
+  return there?.ino === (await file.stat()).ino;
+}
+
+/** A lock on a backup, by flock(2) on a file beside it: the kernel releases it when its holder dies. */
+export class BackupLock {
+  private constructor(
+    private readonly path: string,
+    private readonly file: FileHandle | undefined,
+  ) {}
+
+  /** Rejects with a CliError when another process has the lock. */
+  static async acquire(backup: string, mode: LockMode): Promise<BackupLock> {
+    const path = `${backup}.lock`;
+    for (;;) {
+      let file: FileHandle;
+      try {
+        file = await open(path, 'a', 0o600);
+      } catch (error) {
+        const code = isErrnoException(error) ? error.code : undefined;
+        // Where nobody can write, nobody changes the backup either.
+        if (mode === 'shared' && (code === 'EROFS' || code === 'EACCES')) {
+          return new BackupLock(path, undefined);
+        }
+        if (code === 'ENOENT') {
+          throw new CliError(`${backup}: its directory does not exist`, EXIT.notFound);
+        }
+        throw error;
+      }
+      const locked = tryLock(file, mode);
+      if (locked && (await isAt(path, file))) return new BackupLock(path, file);
+      await file.close();
+      if (!locked) {
+        throw new CliError(`${backup} is in use by another elioctl: wait for it to end`, EXIT.busy);
+      }
+    }
+  }
+
+  /** From shared to exclusive, for as long as the task runs. */
+  async exclusively(task: () => Promise<void>): Promise<void> {
+    if (!this.file || !tryLock(this.file, 'exclusive')) {
+      throw new CliError(
+        `${this.path} is held by another elioctl, or cannot be written`,
+        EXIT.busy,
+      );
+    }
+    await task();
+    tryLock(this.file, 'shared');
+  }
+
+  async release(): Promise<void> {
+    if (!this.file) return;
+    if (tryLock(this.file, 'exclusive')) await rm(this.path, { force: true });
+    await this.file.close();
+  }
+}

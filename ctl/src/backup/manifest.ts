@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+import { z } from 'zod';
+import type { Cookie } from '../../../proto/gen/elio/v1/types.js';
+import { ChunkDigests } from './digests.js';
+
+const HEX_32 = /^[0-9a-f]{32}$/;
+const HEX_64 = /^[0-9a-f]{64}$/;
+
+/** A cookie in the files of a backup. */
+export const cookieSchema = z.strictObject({
+  uuid: z.string().regex(HEX_32),
+  seq_id: z.int().positive(),
+  nonce: z.string().regex(/^(?:[0-9a-f]{32})?$/),
+});
+
+const manifestSchema = z.strictObject({
+  format: z.literal(1),
+  /** Where it came from and when: for people. */
+  host: z.string(),
+  block_device: z.string(),
+  created: z.string(),
+  cookie: cookieSchema,
+  size_bytes: z.int().positive(),
+  sha256_tree: z.string().regex(HEX_64),
+  /** Digests of each MiB, concatenated, in base64. */
+  chunk_sha256: z.string(),
+});
+
+export type ManifestCookie = z.infer<typeof cookieSchema>;
+
+export function cookieToManifest(cookie: Cookie): ManifestCookie {
+  return { uuid: cookie.uuid, seq_id: Number(cookie.seqId), nonce: cookie.nonce };
+}
+
+export function cookieFromManifest(cookie: ManifestCookie): Cookie {
+  return { uuid: cookie.uuid, seqId: BigInt(cookie.seq_id), nonce: cookie.nonce };
+}
+
+/** Where a backup comes from. */
+export interface BackupOrigin {
+  host: string;
+  blockDevice: string;
+}
+
+/** What a backup file holds: which snapshot, and the checksums of its content. */
+export class Manifest {
+  constructor(
+    readonly origin: BackupOrigin,
+    readonly created: string,
+    readonly cookie: ManifestCookie,
+    readonly digests: ChunkDigests,
+  ) {}
+
+  get sizeBytes(): number {
+    return this.digests.sizeBytes;
+  }
+
+  /** Throws when the text is not a manifest, or one that contradicts itself. */
+  static parse(text: string): Manifest {
+    const m = manifestSchema.parse(JSON.parse(text));
+    const digests = ChunkDigests.parse(m.chunk_sha256, m.size_bytes);
+    if (digests?.tree() !== m.sha256_tree) throw new Error('its checksums contradict each other');
+    return new Manifest(
+      { host: m.host, blockDevice: m.block_device },
+      m.created,
+      m.cookie,
+      digests,
+    );
+  }
+
+  serialize(): string {
+    const content: z.infer<typeof manifestSchema> = {
+      format: 1,
+      host: this.origin.host,
+      block_device: this.origin.blockDevice,
+      created: this.created,
+      cookie: this.cookie,
+      size_bytes: this.sizeBytes,
+      sha256_tree: this.digests.tree(),
+      chunk_sha256: this.digests.toString(),
+    };
+    return `${JSON.stringify(content, null, 2)}\n`;
+  }
+}

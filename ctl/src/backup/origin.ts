@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// The origin's side of a backup: which tracker it has, and how to get from any state to a new snapshot and back.
+import { randomUUID } from 'node:crypto';
+import { posix } from 'node:path';
+import type { BlockDevice } from '../../../proto/gen/elio/v1/host.js';
+import { TrackerState, type Cookie, type Snapshot } from '../../../proto/gen/elio/v1/types.js';
+import { SLOW_CALL_MS, type Connection } from '../connection.js';
+import { CliError, EXIT } from '../errors.js';
+
+/** Two names alternate: the changes are in the one while the other takes the copies. */
+const COW_NAMES = ['.elio-cow-a', '.elio-cow-b'] as const;
+
+export interface SnapshotSizes {
+  cowSizeBytes: bigint;
+  cacheSizeBytes: bigint;
+}
+
+/** A snapshot that was just taken. */
+export interface TakenSnapshot {
+  snapshot: Snapshot;
+  cookie: Cookie;
+  /** What the user should know about the way to it; empty: nothing. */
+  note: string;
+}
+
+/** The device as the host knows it, by its path or a link to it. */
+export async function findDevice(connection: Connection, path: string): Promise<BlockDevice> {
+  const { blockDevices } = await connection.hosts.listBlockDevices({});
+  const device = blockDevices.find((d) => d.path === path || d.aliases.includes(path));
+  if (device) return device;
+  throw new CliError(
+    `${connection.label}: ${path} is no block device there: give one that lsblk shows`,
+    EXIT.notFound,
+  );
+}
+
+/** The tracker of a device; undefined: it has none. */
+export async function trackerOf(
+  connection: Connection,
+  device: BlockDevice,
+): Promise<Snapshot | undefined> {
+  if (device.minor === undefined) return undefined;
+  const request = { minor: device.minor };
+  return (await connection.snapshots.getSnapshot(request)).snapshot;
+}
+
+function taken(snapshot: Snapshot | undefined, note: string): TakenSnapshot {
+  if (!snapshot?.cookie) throw new CliError('the agent gave no snapshot: is it of this version?');
+  return { snapshot, cookie: snapshot.cookie, note };
+}
+
+export class Origin {
+  constructor(
+    private readonly connection: Connection,
+    readonly device: BlockDevice,
+  ) {}
+
+  private cowFile(name: string): string {
+    const [directory] = this.device.mountPoints;
+    if (directory === undefined) {
+      throw new CliError(
+        `${this.connection.label}: ${this.device.path} is not mounted: mount it read-write first`,
+        EXIT.usage,
+      );
+    }
+    return posix.join(directory, name);
+  }
+
+  /** Takes a snapshot, whatever state the tracker is in. */
+  async takeSnapshot(sizes: SnapshotSizes): Promise<TakenSnapshot> {
+    const tracker = await trackerOf(this.connection, this.device);
+    if (!tracker) return this.setUp(sizes, '');
+    if (tracker.error !== 0) {
+      await this.destroy(tracker.minor);
+      const note = `snapshot ${String(tracker.minor)} had failed (${String(tracker.error)}); tracking began anew`;
+      return this.setUp(sizes, note);
+    }
+    switch (tracker.state) {
+      case TrackerState.TRACKER_STATE_ACTIVE_SNAPSHOT:
+        await this.toIncremental(tracker.minor);
+        return this.nextSnapshot(tracker, sizes);
+      case TrackerState.TRACKER_STATE_ACTIVE_INCREMENTAL:
+        return this.nextSnapshot(tracker, sizes);
+      default:
+        throw new CliError(
+          `snapshot ${String(tracker.minor)} of ${this.device.path} is not active: mount the filesystem, or destroy the snapshot`,
+          EXIT.state,
+        );
+    }
+  }
+
+  private async setUp(sizes: SnapshotSizes, note: string): Promise<TakenSnapshot> {
+    const request = {
+      blockDevice: this.device.path,
+      cowFile: this.cowFile(COW_NAMES[0]),
+      minor: undefined,
+      ignoreErrors: false,
+      requestId: randomUUID(),
+      ...sizes,
+    };
+    const answer = await this.connection.snapshots.setupSnapshot(request, SLOW_CALL_MS);
+    return taken(answer.snapshot, note);
+  }
+
+  private async nextSnapshot(tracker: Snapshot, sizes: SnapshotSizes): Promise<TakenSnapshot> {
+    const current = posix.basename(tracker.cowFile);
+    const request = {
+      minor: tracker.minor,
+      cowFile: this.cowFile(current === COW_NAMES[0] ? COW_NAMES[1] : COW_NAMES[0]),
+      cowSizeBytes: sizes.cowSizeBytes,
+      requestId: randomUUID(),
+    };
+    const answer = await this.connection.snapshots.transitionToSnapshot(request, SLOW_CALL_MS);
+    return taken(answer.snapshot, '');
+  }
+
+  private async destroy(minor: number): Promise<void> {
+    const request = { minor, requestId: randomUUID() };
+    await this.connection.snapshots.destroySnapshot(request, SLOW_CALL_MS);
+  }
+
+  async toIncremental(minor: number): Promise<void> {
+    const request = { minor, requestId: randomUUID() };
+    await this.connection.snapshots.transitionToIncremental(request, SLOW_CALL_MS);
+  }
+
+  async deleteOldCowFile(minor: number): Promise<void> {
+    const request = { minor, requestId: randomUUID() };
+    await this.connection.snapshots.deleteOldCowFile(request, SLOW_CALL_MS);
+  }
+}

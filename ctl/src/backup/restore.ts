@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+// A backup, checked against its manifest, onto a device of a host.
+import { randomUUID } from 'node:crypto';
+import { open, type FileHandle } from 'node:fs/promises';
+import { Readable, type Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { crc32 } from 'node:zlib';
+import type { WriteBlocksRequest } from '../../../proto/gen/elio/v1/restore.js';
+import { SLOW_CALL_MS, type Connection } from '../connection.js';
+import { CliError, EXIT, messageOf } from '../errors.js';
+import { fromGrpc } from '../grpc-errors.js';
+import type { Destination } from './destination.js';
+import { CHUNK_SIZE, isZero } from '../../../agent/src/services/chunks.js';
+import { readFully } from './file-io.js';
+import { checkInterrupt } from './interrupt.js';
+import type { Manifest } from './manifest.js';
+import { Progress } from './progress.js';
+
+/** The commit reads the whole target back. */
+const COMMIT_BYTES_PER_MS = 4000;
+
+/** Chunks that a stream takes at a time. Zeros among them that follow each other go as one hole: a device is slow to start zeroing. */
+const SPAN = 16;
+
+/** The chunks of a backup, handed out to several streams; each is checked before it goes. */
+class ChunkSource {
+  private next = 0;
+
+  constructor(
+    private readonly file: FileHandle,
+    private readonly manifest: Manifest,
+    private readonly progress: Progress,
+    private readonly signal: AbortSignal,
+  ) {}
+
+  async *messages(restoreId: string): AsyncGenerator<WriteBlocksRequest> {
+    const { digests } = this.manifest;
+    while (this.next < digests.count) {
+      const first = this.next;
+      this.next = Math.min(first + SPAN, digests.count);
+      const end = this.next;
+      let holeStart: number | undefined;
+      let offset = first * CHUNK_SIZE;
+      for (let index = first; index < end; index += 1) {
+        checkInterrupt(this.signal);
+        const data = Buffer.alloc(digests.lengthOf(index));
+        await readFully(this.file, data, offset);
+        if (!digests.matches(index, data)) {
+          throw new CliError(`the backup is damaged at byte ${String(offset)}: run elioctl verify`);
+        }
+        if (isZero(data)) {
+          holeStart ??= offset;
+        } else {
+          if (holeStart !== undefined) yield holeMessage(restoreId, holeStart, offset);
+          holeStart = undefined;
+          yield dataMessage(restoreId, offset, data);
+        }
+        offset += data.length;
+        this.progress.advance(data.length);
+      }
+      if (holeStart !== undefined) yield holeMessage(restoreId, holeStart, offset);
+    }
+  }
+}
+
+function holeMessage(restoreId: string, start: number, end: number): WriteBlocksRequest {
+  const value = { offsetBytes: BigInt(start), lengthBytes: BigInt(end - start) };
+  return { restoreId, content: { $case: 'hole', value } };
+}
+
+function dataMessage(restoreId: string, offset: number, data: Buffer): WriteBlocksRequest {
+  const value = { offsetBytes: BigInt(offset), data, crc32: crc32(data) };
+  return { restoreId, content: { $case: 'data', value } };
+}
+
+/** One upload stream; resolves with the bytes that the agent has written. */
+async function upload(
+  connection: Connection,
+  restoreId: string,
+  source: ChunkSource,
+  signal: AbortSignal,
+): Promise<bigint> {
+  let writtenBytes = 0n;
+  const answered = new Promise<void>((resolve, reject) => {
+    const call = connection.uploads.writeBlocks((error, answer) => {
+      if (error) {
+        reject(fromGrpc(error, connection.label));
+        return;
+      }
+      ({ writtenBytes } = answer);
+      resolve();
+    });
+    const messages = Readable.from(source.messages(restoreId), { highWaterMark: 1 });
+    const sink: Writable = call;
+    pipeline(messages, sink, { signal }).catch((error: unknown) => {
+      call.cancel();
+      reject(error instanceof Error ? error : new Error(String(error)));
+    });
+  });
+  await answered;
+  return writtenBytes;
+}
+
+async function uploadAll(
+  connections: readonly Connection[],
+  restoreId: string,
+  destination: Destination,
+  manifest: Manifest,
+  signal: AbortSignal,
+): Promise<void> {
+  const file = await open(destination.path, 'r');
+  const progress = new Progress('restore', manifest.sizeBytes);
+  // The first stream that fails ends the others.
+  const failed = new AbortController();
+  const either = AbortSignal.any([signal, failed.signal]);
+  const source = new ChunkSource(file, manifest, progress, either);
+  try {
+    const written = await Promise.all(
+      connections.map(async (connection) => {
+        try {
+          return await upload(connection, restoreId, source, either);
+        } catch (error) {
+          failed.abort();
+          throw error;
+        }
+      }),
+    );
+    const total = written.reduce((sum, bytes) => sum + bytes, 0n);
+    if (total !== BigInt(manifest.sizeBytes)) {
+      throw new CliError(
+        `the agent wrote ${String(total)} of ${String(manifest.sizeBytes)} bytes: restore again`,
+      );
+    }
+  } finally {
+    progress.stop();
+    await file.close();
+  }
+}
+
+/**
+ * Writes the backup to a device, over as many streams as there are connections, and has it verified. Rejects with CliError,
+ * which says that the target is unusable once anything may have been written.
+ */
+export async function restore(
+  connections: readonly [Connection, ...Connection[]],
+  destination: Destination,
+  targetDevice: string,
+  signal: AbortSignal,
+): Promise<string> {
+  const [connection] = connections;
+  const manifest = destination.requireManifest();
+  const begin = { targetDevice, sizeBytes: BigInt(manifest.sizeBytes), requestId: randomUUID() };
+  const begun = await connection.restores.beginRestore(begin);
+  const { restoreId, targetDevice: target } = begun;
+  try {
+    await uploadAll(connections, restoreId, destination, manifest, signal);
+    checkInterrupt(signal);
+    const commit = { restoreId, sha256Tree: manifest.digests.tree() };
+    const limitMs = SLOW_CALL_MS + manifest.sizeBytes / COMMIT_BYTES_PER_MS;
+    await connection.restores.commitRestore(commit, limitMs);
+    return target;
+  } catch (error) {
+    const abort = connection.restores.abortRestore({ restoreId });
+    await abort.catch(() => undefined);
+    const code = error instanceof CliError ? error.exitCode : EXIT.failed;
+    throw new CliError(
+      `${signal.aborted ? 'interrupted' : messageOf(error)}; ${target} is unusable now: restore again`,
+      signal.aborted ? EXIT.interrupted : code,
+    );
+  }
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where tests break a backup, as a power cut would: ELIO_TEST_STOP_AT names the step at which the process kills itself.
+
+/** Steps of every backup, in order, that are there whatever its type. */
+const COMMON_STEPS = ['snapshot-taken', 'half-streamed'] as const;
+
+/** Steps of an incremental backup, in order. */
+export const INCREMENT_STEPS = [
+  ...COMMON_STEPS,
+  'journal-complete',
+  'half-applied',
+  'applied',
+  'manifest-in-place',
+  'committed',
+  'old-cow-file-deleted',
+] as const;
+
+/** Steps of a full backup, in order. */
+export const FULL_STEPS = [
+  ...COMMON_STEPS,
+  'full-complete',
+  'full-in-place',
+  'committed',
+  'old-cow-file-deleted',
+] as const;
+
+export type BackupStep = (typeof INCREMENT_STEPS)[number] | (typeof FULL_STEPS)[number];
+
+/** Marks that a step has been reached. */
+export function atStep(step: BackupStep): void {
+  if (process.env['ELIO_TEST_STOP_AT'] === step) process.kill(process.pid, 'SIGKILL');
+}

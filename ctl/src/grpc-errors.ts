@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a failed call means for a person and for a script.
+import { status, type ServiceError } from '@grpc/grpc-js';
+import { ErrorInfo } from '../../proto/gen/google/rpc/error_details.js';
+import { Status } from '../../proto/gen/google/rpc/status.js';
+import { CliError, EXIT, messageOf, type ExitCode } from './errors.js';
+
+const EXIT_OF_STATUS: Partial<Record<status, ExitCode>> = {
+  [status.CANCELLED]: EXIT.interrupted,
+  [status.INVALID_ARGUMENT]: EXIT.usage,
+  [status.OUT_OF_RANGE]: EXIT.usage,
+  [status.DEADLINE_EXCEEDED]: EXIT.timeout,
+  [status.NOT_FOUND]: EXIT.notFound,
+  [status.ALREADY_EXISTS]: EXIT.state,
+  [status.PERMISSION_DENIED]: EXIT.unreachable,
+  [status.UNAUTHENTICATED]: EXIT.unreachable,
+  [status.UNAVAILABLE]: EXIT.unreachable,
+  [status.FAILED_PRECONDITION]: EXIT.state,
+  [status.UNIMPLEMENTED]: EXIT.state,
+  [status.ABORTED]: EXIT.busy,
+};
+
+function isServiceError(error: unknown): error is ServiceError {
+  return error instanceof Error && 'code' in error && 'metadata' in error && 'details' in error;
+}
+
+/** The reason in the rich error details; empty when there are none. */
+function reasonOf(error: ServiceError): string {
+  const [bytes] = error.metadata.get('grpc-status-details-bin');
+  if (!Buffer.isBuffer(bytes)) return '';
+  for (const detail of Status.decode(bytes).details) {
+    if (detail.typeUrl.endsWith('/google.rpc.ErrorInfo'))
+      return ErrorInfo.decode(detail.value).reason;
+  }
+  return '';
+}
+
+/** Without a reason it was not the agent that answered: it is the connection. */
+function connectionMessage(error: ServiceError, label: string): string {
+  const { details } = error;
+  if (error.code === status.DEADLINE_EXCEEDED) {
+    return `${label} did not answer in time: try again, or look at its log`;
+  }
+  if (/alert|SSL|TLS|handshake|certificate/i.test(details)) {
+    return `${label} and this client do not trust each other (${details}): check --ca, --cert and --key`;
+  }
+  if (error.code === status.UNAVAILABLE) {
+    return `cannot reach the agent on ${label} (${details}): is eliod running, and for --host, are --ca, --cert and --key those that it trusts?`;
+  }
+  return `${label}: ${details}`;
+}
+
+/** Any failure of a call to the agent at `label`, for a person. */
+export function fromGrpc(error: unknown, label: string): CliError {
+  if (error instanceof CliError) return error;
+  if (!isServiceError(error)) {
+    return new CliError(messageOf(error));
+  }
+  const reason = reasonOf(error);
+  const message = reason === '' ? connectionMessage(error, label) : `${label}: ${error.details}`;
+  return new CliError(message, EXIT_OF_STATUS[error.code] ?? EXIT.failed, reason);
+}

@@ -1,0 +1,43 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# Compiles every probe in compat/probes against the kernel in KDIR, with that
+# kernel's own flags, and writes what compiles as HAVE_<PROBE> into the header
+# that is named as argument.  A probe says which upstream change it is for.
+set -eu
+
+out=$1
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+cp "$here"/probes/*.c "$work"
+{
+	echo 'ccflags-y += -Werror'
+	for probe in "$work"/*.c; do
+		echo "obj-m += $(basename "$probe" .c).o"
+	done
+} > "$work/Kbuild"
+
+# A known-good probe first: a build tree that compiles nothing is not a kernel
+# that has nothing.
+${MAKE:-make} -k -C "$KDIR" M="$work" KBUILD_MODPOST_WARN=1 modules > "$work/log" 2>&1 || true
+if [ ! -e "$work/baseline.o" ]; then
+	cat "$work/log" >&2
+	echo "compat/probe.sh: cannot build modules with KDIR=$KDIR" >&2
+	exit 1
+fi
+
+{
+	echo '/* Made by compat/probe.sh */'
+	for probe in "$work"/*.c; do
+		name=$(basename "$probe" .c)
+		if [ -e "$work/$name.o" ]; then
+			echo "#define HAVE_$(echo "$name" | tr 'a-z' 'A-Z') 1"
+		fi
+	done
+} > "$out.new"
+if cmp -s "$out.new" "$out"; then
+	rm "$out.new"
+else
+	mv "$out.new" "$out"
+fi

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* 1ebe2e5f9d68 (5.17): GENHD_FL_NO_PART replaces GENHD_FL_NO_PART_SCAN. */
+#include <linux/module.h>
+#include <linux/blkdev.h>
+
+int probe = GENHD_FL_NO_PART;
+MODULE_LICENSE("GPL");

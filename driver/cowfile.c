@@ -1,0 +1,539 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The COW file as a file: creation, pins, extents, what user space reads. */
+#include <linux/falloc.h>
+#include <linux/fileattr.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <linux/mm.h>
+#include <linux/mman.h>
+#include <linux/namei.h>
+#include <linux/pagemap.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "cowfile.h"
+
+#define COW_FLAGS (S_IMMUTABLE | S_SWAPFILE)
+#define SCRATCH_SIZE (64 * 1024)
+#define SCRATCH_EXTENTS (SCRATCH_SIZE / sizeof(struct fiemap_extent))
+#define MAX_EXTENTS BIT(20)
+
+/*
+ * Only SHARED, DELALLOC and the like make an extent unusable; unwritten ones
+ * are what fallocate leaves, and LAST and MERGED say nothing about the blocks.
+ */
+#define BAD_EXTENT_FLAGS \
+	(FIEMAP_EXTENT_UNKNOWN | FIEMAP_EXTENT_DELALLOC | FIEMAP_EXTENT_ENCODED | \
+	 FIEMAP_EXTENT_DATA_ENCRYPTED | FIEMAP_EXTENT_NOT_ALIGNED | \
+	 FIEMAP_EXTENT_DATA_INLINE | FIEMAP_EXTENT_DATA_TAIL | FIEMAP_EXTENT_SHARED)
+
+bool esnap_cowfile_supported(struct super_block *sb)
+{
+	static const struct {
+		const char *name;
+		unsigned long magic;
+	} known[] = {
+		{ "ext2", EXT2_SUPER_MAGIC },
+		{ "ext3", EXT3_SUPER_MAGIC },
+		{ "ext4", EXT4_SUPER_MAGIC },
+		{ "xfs", XFS_SUPER_MAGIC },
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(known); i++)
+		if (sb->s_magic == known[i].magic &&
+		    !strcmp(sb->s_type->name, known[i].name))
+			return true;
+	return false;
+}
+
+/* --- extents --------------------------------------------------------------- */
+
+struct extent_list {
+	struct esnap_extent *extents;
+	u32 nr;
+	u32 room;
+};
+
+static int append(struct extent_list *list, u64 file, u64 disk, u64 nr)
+{
+	struct esnap_extent *last = list->nr ? &list->extents[list->nr - 1] : NULL;
+
+	if (last && last->disk_sector + last->nr_sectors == disk) {
+		last->nr_sectors += nr;
+		return 0;
+	}
+	if (list->nr == list->room) {
+		u32 room = max_t(u32, 64, list->room * 2);
+		struct esnap_extent *more;
+
+		if (room > MAX_EXTENTS)
+			return -EFBIG;
+		more = kvmalloc_array(room, sizeof(*more), GFP_KERNEL);
+		if (!more)
+			return -ENOMEM;
+		memcpy(more, list->extents, list->nr * sizeof(*more));
+		kvfree(list->extents);
+		list->extents = more;
+		list->room = room;
+	}
+	list->extents[list->nr++] = (struct esnap_extent){ file, disk, nr };
+	return 0;
+}
+
+/*
+ * One round of fiemap into the scratch area.  Every field is checked, since
+ * another thread of the caller can write to that area.  Returns the bytes
+ * covered so far.
+ */
+static int collect(struct inode *inode, unsigned long scratch, u64 size, u64 nr_sectors,
+		   u64 *covered, struct extent_list *list)
+{
+	struct fiemap_extent_info info = {
+		.fi_flags = FIEMAP_FLAG_SYNC,
+		.fi_extents_max = SCRATCH_EXTENTS,
+		.fi_extents_start = (struct fiemap_extent __user *)scratch,
+	};
+	u64 before = *covered;
+	unsigned int i;
+	int err;
+
+	err = inode->i_op->fiemap(inode, &info, *covered, size - *covered);
+	if (err)
+		return err;
+	for (i = 0; i < info.fi_extents_mapped && *covered < size; i++) {
+		struct fiemap_extent e;
+		u64 nr;
+
+		if (copy_from_user(&e, &info.fi_extents_start[i], sizeof(e)))
+			return -EFAULT;
+		if (e.fe_flags & BAD_EXTENT_FLAGS) {
+			pr_err("COW file: extent with flags 0x%x cannot be used\n", e.fe_flags);
+			return -EOPNOTSUPP;
+		}
+		if (e.fe_logical > *covered || e.fe_logical + e.fe_length <= *covered)
+			return -EIO;
+		/* The first extent of a round may begin before what was asked for. */
+		e.fe_physical += *covered - e.fe_logical;
+		e.fe_length = min(e.fe_length - (*covered - e.fe_logical), size - *covered);
+		nr = e.fe_length >> SECTOR_SHIFT;
+		if ((e.fe_physical | e.fe_length) & (SECTOR_SIZE - 1) ||
+		    (e.fe_physical >> SECTOR_SHIFT) + nr > nr_sectors)
+			return -EIO;
+		err = append(list, *covered >> SECTOR_SHIFT, e.fe_physical >> SECTOR_SHIFT, nr);
+		if (err)
+			return err;
+		*covered += e.fe_length;
+	}
+	return *covered == before ? -EIO : 0;
+}
+
+static struct esnap_map *map_once(struct inode *inode, u64 size, u64 nr_sectors)
+{
+	struct extent_list list = {};
+	struct esnap_map *map;
+	unsigned long scratch;
+	u64 covered = 0;
+	int err = 0;
+
+	scratch = vm_mmap(NULL, 0, SCRATCH_SIZE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, 0);
+	if (IS_ERR_VALUE(scratch))
+		return ERR_PTR((long)scratch);
+	while (!err && covered < size)
+		err = collect(inode, scratch, size, nr_sectors, &covered, &list);
+	vm_munmap(scratch, SCRATCH_SIZE);
+	if (err) {
+		kvfree(list.extents);
+		return ERR_PTR(err);
+	}
+	map = esnap_map_make(list.extents, list.nr);
+	return map ?: ERR_PTR(-ENOMEM);
+}
+
+/*
+ * The extents of the pinned file.  Read twice and compared: the scratch area is
+ * the caller's memory.
+ */
+static struct esnap_map *map_file(struct inode *inode, u64 size, u64 nr_sectors)
+{
+	struct esnap_map *map, *again;
+	bool same;
+
+	if (!inode->i_op->fiemap || !current->mm)
+		return ERR_PTR(-EOPNOTSUPP);
+	map = map_once(inode, size, nr_sectors);
+	if (IS_ERR(map))
+		return map;
+	again = map_once(inode, size, nr_sectors);
+	if (IS_ERR(again)) {
+		esnap_map_free(map);
+		return again;
+	}
+	same = esnap_map_equal(map, again);
+	esnap_map_free(again);
+	if (!same) {
+		esnap_map_free(map);
+		return ERR_PTR(-EAGAIN);
+	}
+	return map;
+}
+
+/* --- pins ------------------------------------------------------------------ */
+
+/* Is this among the mount options that /proc/mounts would show? */
+static bool has_mount_option(struct super_block *sb, const char *option)
+{
+	struct seq_file m = { .size = PAGE_SIZE };
+	bool found = true;
+
+	if (!sb->s_op->show_options)
+		return false;
+	m.buf = (void *)get_zeroed_page(GFP_KERNEL);
+	if (m.buf) {
+		sb->s_op->show_options(&m, sb->s_root);
+		/* A page that overflowed may have cut it off: say yes. */
+		found = m.count >= m.size - 1 || strstr(m.buf, option);
+		free_page((unsigned long)m.buf);
+	}
+	return found;
+}
+
+/* Why the blocks of this file could move or change under us, or NULL. */
+static const char *unusable_inode(struct dentry *dentry)
+{
+	struct inode *inode = d_inode(dentry);
+	struct fileattr attr = {};
+
+	if (IS_ENCRYPTED(inode))
+		return "it is encrypted";
+	if (IS_VERITY(inode))
+		return "it has fs-verity";
+	if (IS_DAX(inode))
+		return "it is a DAX file";
+	if (inode->i_op->fileattr_get)
+		inode->i_op->fileattr_get(dentry, &attr);
+	/* A checkpoint or a journal replay would rewrite the blocks. */
+	if (attr.flags & FS_JOURNAL_DATA_FL ||
+	    has_mount_option(inode->i_sb, "data=journal"))
+		return "its data is journalled";
+	if (attr.fsx_xflags & FS_XFLAG_REALTIME)
+		return "it is on a realtime device";
+	return NULL;
+}
+
+/* @own_writers: how many of the writers are us. */
+static int pin(struct esnap_cowfile *cf, struct dentry *dentry, int own_writers)
+{
+	struct inode *inode = d_inode(dentry);
+	int err = 0;
+
+	inode_lock(inode);
+	if (IS_IMMUTABLE(inode) || IS_SWAPFILE(inode))
+		err = -EPERM;
+	else if (atomic_read(&inode->i_writecount) > own_writers)
+		err = -EBUSY;
+	else if (!inode->i_nlink || d_unhashed(dentry))
+		err = -ENOENT;
+	else
+		inode_set_flags(inode, COW_FLAGS, COW_FLAGS);
+	inode_unlock(inode);
+	if (err)
+		return err;
+
+	cf->dentry = dget(dentry);
+	err = filemap_write_and_wait(inode->i_mapping);
+	if (err) {
+		esnap_cowfile_unpin(cf);
+		return err;
+	}
+	inode_dio_wait(inode);
+	return 0;
+}
+
+static void clear_flags(struct inode *inode)
+{
+	inode_lock(inode);
+	inode_set_flags(inode, 0, COW_FLAGS);
+	inode_unlock(inode);
+}
+
+void esnap_cowfile_unpin(struct esnap_cowfile *cf)
+{
+	if (!cf->dentry)
+		return;
+	clear_flags(d_inode(cf->dentry));
+	dput(cf->dentry);
+	cf->dentry = NULL;
+}
+
+static int unlink_dentry(struct dentry *dentry)
+{
+	struct dentry *parent = dget_parent(dentry);
+	struct inode *dir = d_inode(parent);
+	int err = -ENOENT;
+
+	/* With one reference only, the dentry would lose its inode under an open file. */
+	dget(dentry);
+
+	inode_lock_nested(dir, I_MUTEX_PARENT);
+	if (dentry->d_parent == parent && !d_unhashed(dentry))
+		err = vfs_unlink(ESNAP_IDMAP, dir, dentry, NULL);
+	inode_unlock(dir);
+	dput(dentry);
+	dput(parent);
+	return err;
+}
+
+void esnap_cowfile_remove(struct esnap_cowfile *cf)
+{
+	struct super_block *sb;
+	int err = -EBUSY;
+
+	if (!cf->dentry)
+		return;
+	sb = cf->dentry->d_sb;
+	clear_flags(d_inode(cf->dentry));
+	/* A filesystem that somebody froze must not hold us up: leave the file. */
+	if (sb_start_write_trylock(sb)) {
+		err = unlink_dentry(cf->dentry);
+		sb_end_write(sb);
+	}
+	if (err)
+		pr_warn("COW file %pd2 could not be deleted (%d): delete it by hand\n",
+			cf->dentry, err);
+	dput(cf->dentry);
+	cf->dentry = NULL;
+}
+
+int esnap_cowfile_shrink(struct esnap_cowfile *cf, u64 size, u64 nr_sectors,
+			 struct esnap_map **map)
+{
+	struct iattr attr = { .ia_valid = ATTR_SIZE, .ia_size = size };
+	struct dentry *dentry = cf->dentry;
+	struct inode *inode = d_inode(dentry);
+	int err;
+
+	if (!sb_start_write_trylock(inode->i_sb))
+		return -EBUSY;
+	inode_lock(inode);
+	inode_set_flags(inode, 0, COW_FLAGS);
+	err = notify_change(ESNAP_IDMAP, dentry, &attr, NULL);
+	inode_set_flags(inode, COW_FLAGS, COW_FLAGS);
+	inode_unlock(inode);
+	sb_end_write(inode->i_sb);
+	if (err)
+		return err;
+	*map = map_file(inode, size, nr_sectors);
+	return PTR_ERR_OR_ZERO(*map);
+}
+
+/* --- creation -------------------------------------------------------------- */
+
+/* Is the file empty, or a COW file that nobody uses? */
+static int may_take_over(struct file *file)
+{
+	__le32 magic;
+	loff_t pos = 0;
+	ssize_t got;
+
+	if (!i_size_read(file_inode(file)))
+		return 0;
+	got = kernel_read(file, &magic, sizeof(magic), &pos);
+	if (got < 0)
+		return got;
+	if (got == sizeof(magic) && le32_to_cpu(magic) == ELASTIO_SNAP_COW_MAGIC)
+		return 0;
+	return -EEXIST;
+}
+
+/* O_NONBLOCK: a FIFO or a device at that path must not make us wait. */
+static struct file *open_or_create(const char *path, bool *created)
+{
+	int flags = O_RDWR | O_LARGEFILE | O_NOFOLLOW | O_NONBLOCK;
+	struct file *file = filp_open(path, flags | O_CREAT | O_EXCL, 0);
+
+	*created = !IS_ERR(file);
+	if (PTR_ERR_OR_ZERO(file) == -EEXIST)
+		file = filp_open(path, flags, 0);
+	return file;
+}
+
+/* Filesystems without fallocate: zeros make the blocks. */
+static int fill_with_zeros(struct file *file, u64 size)
+{
+	void *zeros = (void *)get_zeroed_page(GFP_KERNEL);
+	loff_t pos = 0;
+	int err = 0;
+
+	if (!zeros)
+		return -ENOMEM;
+	while (pos < size) {
+		ssize_t n = kernel_write(file, zeros, min_t(u64, PAGE_SIZE, size - pos), &pos);
+
+		if (n <= 0 || fatal_signal_pending(current)) {
+			err = n < 0 ? n : n ? -EINTR : -ENOSPC;
+			break;
+		}
+		cond_resched();
+	}
+	free_page((unsigned long)zeros);
+	return err;
+}
+
+static int allocate(struct file *file, u64 size)
+{
+	int err;
+
+	if (size > file_inode(file)->i_sb->s_maxbytes)
+		return -EFBIG;
+	err = vfs_fallocate(file, 0, 0, size);
+	if (err == -EOPNOTSUPP)
+		err = fill_with_zeros(file, size);
+	return err;
+}
+
+int esnap_cowfile_write_header(struct file *file, const struct esnap_header *header)
+{
+	struct elastio_snap_cow_header *disk = (void *)get_zeroed_page(GFP_KERNEL);
+	loff_t pos = 0;
+	ssize_t n;
+
+	if (!disk)
+		return -ENOMEM;
+	disk->magic = cpu_to_le32(ELASTIO_SNAP_COW_MAGIC);
+	disk->flags = cpu_to_le32(header->flags);
+	disk->fpos = cpu_to_le64(header->next_block);
+	disk->fsize = cpu_to_le64(header->size);
+	disk->seqid = cpu_to_le64(header->seqid);
+	memcpy(disk->uuid, header->uuid, sizeof(disk->uuid));
+	disk->version = cpu_to_le64(ELASTIO_SNAP_COW_VERSION);
+	disk->nr_changed_blocks = cpu_to_le64(header->nr_changed);
+	n = kernel_write(file, disk, ELASTIO_SNAP_HEADER_SIZE, &pos);
+	free_page((unsigned long)disk);
+	return n == ELASTIO_SNAP_HEADER_SIZE ? 0 : n < 0 ? n : -EIO;
+}
+
+static char *path_from_root(struct dentry *dentry)
+{
+	char *buf = kmalloc(ELASTIO_SNAP_PATH_MAX, GFP_KERNEL);
+	char *path, *copy;
+
+	if (!buf)
+		return ERR_PTR(-ENOMEM);
+	path = dentry_path_raw(dentry, buf, ELASTIO_SNAP_PATH_MAX);
+	copy = IS_ERR(path) ? path : kstrdup(path, GFP_KERNEL);
+	kfree(buf);
+	return copy ?: ERR_PTR(-ENOMEM);
+}
+
+int esnap_cowfile_create(struct esnap_cowfile *cf, const char *path,
+			 struct super_block *sb, u64 size, u64 nr_sectors,
+			 const struct esnap_header *header,
+			 struct esnap_map **map, char **path_out)
+{
+	const char *why;
+	struct dentry *dentry;
+	struct inode *inode;
+	struct file *file;
+	bool created, emptied = false;
+	int err;
+
+	cf->dentry = NULL;
+	cf->size = size;
+	file = open_or_create(path, &created);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	inode = file_inode(file);
+	dentry = file->f_path.dentry;
+
+	err = -EEXIST;
+	if (!S_ISREG(inode->i_mode)) {
+		pr_err("%s is not a regular file\n", path);
+		goto err_file;
+	}
+	err = -EINVAL;
+	if (inode->i_sb != sb) {
+		pr_err("COW file %s is not on the origin's filesystem\n", path);
+		goto err_file;
+	}
+	why = unusable_inode(dentry);
+	if (why) {
+		pr_err("COW file %s cannot be used: %s\n", path, why);
+		err = -EOPNOTSUPP;
+		goto err_file;
+	}
+	if (!created) {
+		err = may_take_over(file);
+		if (err)
+			goto err_file;
+		err = vfs_truncate(&file->f_path, 0);
+		if (err)
+			goto err_file;
+		emptied = true;
+	}
+
+	err = allocate(file, size);
+	if (err)
+		goto err_file;
+	err = esnap_cowfile_write_header(file, header);
+	if (err)
+		goto err_file;
+	err = vfs_fsync(file, 0);
+	if (err)
+		goto err_file;
+	*path_out = path_from_root(dentry);
+	if (IS_ERR(*path_out)) {
+		err = PTR_ERR(*path_out);
+		goto err_file;
+	}
+	err = pin(cf, dentry, 1);
+	if (err)
+		goto err_path;
+	*map = map_file(inode, size, nr_sectors);
+	if (IS_ERR(*map)) {
+		err = PTR_ERR(*map);
+		pr_err("COW file %s: its extents cannot be used (%d)\n", path, err);
+		goto err_pin;
+	}
+	fput(file);
+	return 0;
+
+err_pin:
+	esnap_cowfile_unpin(cf);
+err_path:
+	kfree(*path_out);
+	*path_out = NULL;
+err_file:
+	if (created && !mnt_want_write_file(file)) {
+		unlink_dentry(dentry);
+		mnt_drop_write_file(file);
+	}
+	/* What was there before stays, without the space that was not enough. */
+	if (emptied && vfs_truncate(&file->f_path, 0))
+		pr_warn("COW file %s keeps the space of the failed attempt\n", path);
+	fput(file);
+	return err;
+}
+
+struct file *esnap_cowfile_open(struct dentry *dentry, const char *neighbour)
+{
+	struct path path, old;
+	struct file *file;
+	int err;
+
+	err = kern_path(neighbour, 0, &path);
+	if (err)
+		return ERR_PTR(err);
+	if (path.dentry->d_sb != dentry->d_sb) {
+		path_put(&path);
+		return ERR_PTR(-EXDEV);
+	}
+	old.mnt = path.mnt;
+	old.dentry = dentry;
+	file = dentry_open(&old, O_RDWR | O_LARGEFILE, current_cred());
+	path_put(&path);
+	return file;
+}

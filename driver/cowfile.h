@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef ESNAP_COWFILE_H
+#define ESNAP_COWFILE_H
+
+#include <linux/fs.h>
+
+#include "esnap.h"
+#include "store.h"
+
+/*
+ * The COW file as the filesystem sees it.  While it is pinned nobody can
+ * write, truncate, unlink or move it; the pin is an inode and a dentry
+ * reference, no open file and no mount, so that nothing becomes busy.
+ */
+struct esnap_cowfile {
+	struct dentry *dentry;
+	u64 size;
+};
+
+/*
+ * What the header says; in CPU order.
+ */
+struct esnap_header {
+	u32 flags;
+	u64 next_block;
+	u64 size;
+	u64 seqid;
+	u8 uuid[16];
+	u64 nr_changed;
+};
+
+/* All of these sleep, and none is called on the I/O path. */
+
+/* Is this a filesystem whose extents may be written behind its back? */
+bool esnap_cowfile_supported(struct super_block *sb);
+
+/*
+ * Creates (or takes over) the file at @path, which must be on @sb, gives it
+ * @size bytes and a header, pins it and maps its extents, all of which must lie
+ * within @nr_sectors of the origin.  The caller holds an active reference on
+ * @sb.  Returns an errno of spec; nothing is left behind then.
+ *
+ * @path_out: the path from the filesystem's root, kmalloced.
+ */
+int esnap_cowfile_create(struct esnap_cowfile *cf, const char *path,
+			 struct super_block *sb, u64 size, u64 nr_sectors,
+			 const struct esnap_header *header,
+			 struct esnap_map **map, char **path_out);
+
+/* Makes it an ordinary file again.  The store must be closed. */
+void esnap_cowfile_unpin(struct esnap_cowfile *cf);
+
+/* Unpins and unlinks.  The store must be closed; @sb must be active. */
+void esnap_cowfile_remove(struct esnap_cowfile *cf);
+
+/*
+ * Cuts the file to @size and maps what is left.  The store must be closed.  On
+ * an error the file is as it was.
+ */
+int esnap_cowfile_shrink(struct esnap_cowfile *cf, u64 size, u64 nr_sectors,
+			 struct esnap_map **map);
+
+/*
+ * Opens an unpinned COW file for writing through the VFS, on the mount of
+ * @neighbour.
+ */
+struct file *esnap_cowfile_open(struct dentry *dentry, const char *neighbour);
+
+int esnap_cowfile_write_header(struct file *file, const struct esnap_header *header);
+
+#endif /* ESNAP_COWFILE_H */

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* One snapshot instant: its making, its switch, what it says to a write. */
+#include <linux/blk-mq.h>
+#include <linux/math64.h>
+#include <linux/rcupdate_wait.h>
+#include <linux/sizes.h>
+#include <linux/slab.h>
+
+#include "registry.h"
+#include "tracker.h"
+
+/* A write to more blocks than this is marked by the worker, not in the hook. */
+#define MARK_BLOCKS 4096
+
+/* Room for data below which a COW file makes no sense. */
+#define MIN_DATA_SIZE SZ_1M
+
+/* --- life ------------------------------------------------------------------ */
+
+static int cow_size(struct esnap_tracker *t, u64 size_mib, u64 first_data_block, u64 *size)
+{
+	u64 min = first_data_block * ELASTIO_SNAP_BLOCK_SIZE + MIN_DATA_SIZE;
+
+	if (size_mib > MAX_LFS_FILESIZE >> 20)
+		return -EFBIG;
+	if (size_mib)
+		*size = size_mib << 20;
+	else
+		*size = PAGE_ALIGN(mul_u64_u32_div(t->nr_sectors << SECTOR_SHIFT,
+						   esnap_cow_percentage, 100));
+	if (*size < min) {
+		pr_err("a COW file of %llu bytes is too small for %s: give it at least %llu MiB\n",
+		       *size, t->bdev_path, DIV_ROUND_UP_ULL(min, 1 << 20));
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static void fill_header(struct esnap_epoch *ep, u32 flags, struct esnap_header *header)
+{
+	header->flags = flags;
+	header->next_block = ep->next_cow_block;
+	header->size = ep->cowfile.size;
+	header->seqid = ep->seqid;
+	memcpy(header->uuid, ep->uuid, sizeof(header->uuid));
+	header->nr_changed = atomic64_read(&ep->index.nr_changed);
+}
+
+struct esnap_epoch *esnap_epoch_create(struct esnap_tracker *t, struct super_block *sb,
+				       const char *cow, u64 size_mib, u64 seqid,
+				       const u8 uuid[16])
+{
+	u64 nr_sections = esnap_index_sections(t->nr_sectors);
+	struct esnap_epoch *ep = kzalloc(sizeof(*ep), GFP_KERNEL);
+	struct esnap_header header;
+	struct esnap_map *map;
+	int err;
+
+	if (!ep)
+		return ERR_PTR(-ENOMEM);
+	ep->tracker = t;
+	ep->mode = ESNAP_PASS;
+	ep->seqid = seqid;
+	memcpy(ep->uuid, uuid, sizeof(ep->uuid));
+	ep->first_data_block = esnap_first_data_block(nr_sections);
+	ep->next_cow_block = ep->first_data_block;
+	spin_lock_init(&ep->lock);
+	ep->saves = RB_ROOT;
+	INIT_LIST_HEAD(&ep->unstored);
+
+	err = cow_size(t, size_mib, ep->first_data_block, &ep->cowfile.size);
+	if (err)
+		goto err_free;
+	err = esnap_store_init(&ep->store, t->origin.bdev);
+	if (err)
+		goto err_free;
+	err = esnap_index_init(&ep->index, t->nr_sectors, esnap_tracker_cache(t), &ep->store);
+	if (err)
+		goto err_store;
+	fill_header(ep, 0, &header);
+	err = esnap_cowfile_create(&ep->cowfile, cow, sb, ep->cowfile.size, t->nr_sectors,
+				   &header, &map, &ep->cow_path);
+	if (err)
+		goto err_index;
+	rcu_assign_pointer(ep->store.map, map);
+	return ep;
+
+err_index:
+	esnap_index_free(&ep->index);
+err_store:
+	esnap_store_close(&ep->store);
+	esnap_store_free(&ep->store);
+err_free:
+	kfree(ep);
+	return ERR_PTR(err);
+}
+
+void esnap_epoch_free(struct esnap_epoch *ep)
+{
+	esnap_index_free(&ep->index);
+	esnap_store_free(&ep->store);
+	kfree(ep->cow_path);
+	kfree(ep);
+}
+
+/* --- the instant ----------------------------------------------------------- */
+
+/*
+ * Writes that passed the hook before the switch and are still on their way.
+ * Between the hook and the queue no submitter sleeps, so that after a grace
+ * period of tasks all of them have entered it; and a queue that is frozen and
+ * thawed once has completed all that had entered.
+ * Bio-based devices have no such count: what was in flight there is in the
+ * window's bits, so that it is tracked, and lands before or after the instant
+ * like any write that races with it.
+ */
+static void wait_for_writes_in_flight(struct block_device *bdev)
+{
+	struct request_queue *q = bdev_get_queue(bdev);
+
+	if (!queue_is_mq(q))
+		return;
+	synchronize_rcu_tasks();
+	blk_mq_freeze_queue(q);
+	blk_mq_unfreeze_queue(q);
+}
+
+static void sync_before_freeze(struct super_block *sb)
+{
+	/*
+	 * What the freeze itself writes is marked as changed since it may come
+	 * before or after the instant: leave it as little as possible to write.
+	 */
+	down_read(&sb->s_umount);
+	sync_filesystem(sb);
+	up_read(&sb->s_umount);
+}
+
+/*
+ * Marking begins before the freeze and holding inside it.  The freeze waits for
+ * the filesystem's own writes only; a raw write, swap or a discard that passed
+ * the hook before the switch and lands after it is in the bits of the window.
+ */
+int esnap_epoch_publish(struct esnap_epoch *ep, unsigned int slot, struct super_block *sb)
+{
+	struct esnap_tracker *t = ep->tracker;
+	struct block_device *bdev = t->origin.bdev;
+	int err;
+
+	sync_before_freeze(sb);
+	WRITE_ONCE(ep->mode, ESNAP_WINDOW);
+	rcu_assign_pointer(t->slots[slot], ep);
+	synchronize_rcu();
+
+	err = esnap_bdev_freeze(bdev);
+	if (err)
+		goto err_unpublish;
+	/* A nested freeze does not do it. */
+	sync_blockdev(bdev);
+	if (cmpxchg(&ep->mode, ESNAP_WINDOW, ESNAP_SNAPSHOT) != ESNAP_WINDOW)
+		err = ep->error;
+	/* Every write from here on is held if it must be. */
+	synchronize_rcu_expedited();
+	WRITE_ONCE(ep->settled, true);
+	esnap_copy_kick(t);
+	/* Anybody may thaw a filesystem: then this was no instant. */
+	if (!err && READ_ONCE(sb->s_writers.frozen) != SB_FREEZE_COMPLETE)
+		err = -EBUSY;
+	if (esnap_bdev_thaw(bdev))
+		pr_warn("%s: the filesystem was thawed by somebody else\n", t->bdev_path);
+	if (err)
+		goto err_unpublish;
+	wait_for_writes_in_flight(bdev);
+	return 0;
+
+err_unpublish:
+	esnap_epoch_unpublish(ep);
+	return err;
+}
+
+/*
+ * Failed or closing first, then the barrier, then nothing is held any more:
+ * whoever reads the image looks at the mode after the read has ended.
+ */
+void esnap_epoch_unpublish(struct esnap_epoch *ep)
+{
+	struct esnap_tracker *t = ep->tracker;
+	int i;
+
+	xchg(&ep->mode, ESNAP_PASS);
+	synchronize_rcu();
+	/* Held bios may belong to this epoch; the workers still know it. */
+	esnap_copy_drain(ep);
+	for (i = 0; i < ARRAY_SIZE(t->slots); i++)
+		if (rcu_access_pointer(t->slots[i]) == ep)
+			RCU_INIT_POINTER(t->slots[i], NULL);
+	synchronize_rcu();
+	esnap_copy_kick(t);
+	esnap_copy_sync(t);
+	/*
+	 * A worker that had looked at the mode before it changed may have begun
+	 * one more save; no other follows, since none sees the slot any more.
+	 */
+	esnap_copy_drain(ep);
+	esnap_copy_sync(t);
+}
+
+/*
+ * The extents behind the index leave the map before the file is cut: as soon as
+ * it is, they may be somebody else's, and writes to them are no offence.
+ */
+void esnap_epoch_shrink(struct esnap_epoch *ep)
+{
+	u64 size = ep->first_data_block * ELASTIO_SNAP_BLOCK_SIZE;
+	struct esnap_map *old = rcu_dereference_protected(ep->store.map, true);
+	struct esnap_map *clipped = esnap_map_clip(old, size >> SECTOR_SHIFT);
+	struct esnap_map *map;
+	int err;
+
+	if (!clipped) {
+		pr_warn("%s: no memory to shrink the COW file\n", ep->tracker->bdev_path);
+		return;
+	}
+	rcu_assign_pointer(ep->store.map, clipped);
+	esnap_map_free_rcu(old);
+	err = esnap_cowfile_shrink(&ep->cowfile, size, ep->tracker->nr_sectors, &map);
+	if (err) {
+		pr_warn("%s: the COW file cannot be shrunk (%d); its space stays in use\n",
+			ep->tracker->bdev_path, err);
+		return;
+	}
+	if (!esnap_map_equal(map, clipped))
+		esnap_fail(ep, -EIO, "the COW file's blocks have moved");
+	esnap_map_free(map);
+}
+
+int esnap_epoch_write_out(struct esnap_epoch *ep, const char *neighbour)
+{
+	struct dentry *dentry = dget(ep->cowfile.dentry);
+	struct esnap_header header;
+	struct file *file;
+	int err;
+
+	esnap_cowfile_unpin(&ep->cowfile);
+	file = esnap_cowfile_open(dentry, neighbour);
+	dput(dentry);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	err = esnap_index_write(&ep->index, file);
+	/* The index first: a header that says clean must be true. */
+	if (!err)
+		err = vfs_fsync(file, 0);
+	fill_header(ep, ELASTIO_SNAP_COW_CLEAN | ELASTIO_SNAP_COW_INDEX_ONLY, &header);
+	if (!err)
+		err = esnap_cowfile_write_header(file, &header);
+	if (!err)
+		err = vfs_fsync(file, 0);
+	fput(file);
+	return err;
+}
+
+/* --- on the I/O path ------------------------------------------------------- */
+
+void esnap_fail(struct esnap_epoch *ep, int error, const char *why)
+{
+	struct esnap_tracker *t = ep->tracker;
+
+	if (cmpxchg(&ep->error, 0, error))
+		return;
+	/* A full barrier: see esnap_epoch_unpublish(). */
+	xchg(&ep->mode, ESNAP_PASS);
+	pr_err("snapshot %u of %s failed (%d): %s\n", t->minor, t->bdev_path, error, why);
+	esnap_copy_kick(t);
+	esnap_registry_reap();
+}
+
+bool esnap_epoch_admits(struct esnap_epoch *ep, struct bio *bio, u64 sector, u64 nr)
+{
+	u64 first = sector >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
+	u64 last = (sector + nr - 1) >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
+	struct esnap_bitmap *bm = &ep->index.changed;
+	enum esnap_mode mode = READ_ONCE(ep->mode);
+
+	if (mode == ESNAP_PASS)
+		return true;
+	if (mode == ESNAP_WINDOW)
+		bm = &ep->index.window;
+	if (esnap_bitmap_next_zero(bm, first, last) > last) {
+		/* Only a block that is the store's in part gets its bit. */
+		if (rcu_dereference(ep->store.map)->unaligned && mode != ESNAP_WINDOW &&
+		    esnap_store_overlaps(&ep->store, sector, nr))
+			esnap_fail(ep, -EIO, "somebody writes to the COW file's blocks");
+		return true;
+	}
+	if (mode == ESNAP_SNAPSHOT)
+		/* A discard that the device will refuse changes nothing. */
+		return bio_op(bio) == REQ_OP_DISCARD && !bdev_max_discard_sectors(bio->bi_bdev);
+	if (last - first >= MARK_BLOCKS || !esnap_bitmap_is_prepared(bm, first, last))
+		return false;
+	if (mode == ESNAP_INCREMENTAL && esnap_store_overlaps(&ep->store, sector, nr)) {
+		esnap_fail(ep, -EIO, "somebody writes to the COW file's blocks");
+		return true;
+	}
+	esnap_index_mark(&ep->index, bm, first, last);
+	return true;
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The ftrace hooks.
+ *
+ * submit_bio_noacct() is redirected to a function that does nothing, when a bio
+ * has been taken away; it never calls the original.  generic_shutdown_super()
+ * is redirected to a function that does call it: there the callback lets pass
+ * what comes from this module, and the call is followed by code, so that no
+ * compiler can turn it into a jump.
+ */
+#include <linux/blkdev.h>
+#include <linux/fs.h>
+#include <linux/ftrace.h>
+#include <linux/module.h>
+#include <linux/rcupdate.h>
+#include <linux/rcupdate_wait.h>
+#include <linux/wait.h>
+
+#include "esnap.h"
+#include "hook.h"
+#include "mount.h"
+#include "registry.h"
+#include "tracker.h"
+
+/*
+ * Frames of ours that may sleep in the kernel's code.  Not the module's
+ * reference count: that cannot be raised while the module is going.
+ */
+static atomic_t nr_frames = ATOMIC_INIT(0);
+static DECLARE_WAIT_QUEUE_HEAD(frames_gone);
+
+static unsigned int nr_users;
+
+/* What a submitter comes to whose bio is in our hands. */
+static noinline ESNAP_SUBMIT_RET bio_was_taken(struct bio *bio)
+{
+	return ESNAP_SUBMIT_DONE;
+}
+
+static void notrace on_submit_bio(unsigned long ip, unsigned long parent_ip,
+				  struct ftrace_ops *ops, struct ftrace_regs *fregs)
+{
+	struct bio *bio = (struct bio *)esnap_ftrace_arg0(fregs);
+
+	/* An empty flush changes nothing; every other write operation may. */
+	if (!op_is_write(bio_op(bio)) || !bio_sectors(bio))
+		return;
+	if (esnap_registry_filter(bio))
+		esnap_ftrace_set_ip(fregs, (unsigned long)bio_was_taken);
+}
+
+static noinline void shutdown_super(struct super_block *sb)
+{
+	esnap_mount_before_shutdown(sb);
+	generic_shutdown_super(sb);
+	if (atomic_dec_and_test(&nr_frames))
+		wake_up_all(&frames_gone);
+}
+
+static void notrace on_shutdown_super(unsigned long ip, unsigned long parent_ip,
+				      struct ftrace_ops *ops, struct ftrace_regs *fregs)
+{
+	if (within_module(parent_ip, THIS_MODULE))
+		return;
+	atomic_inc(&nr_frames);
+	esnap_ftrace_set_ip(fregs, (unsigned long)shutdown_super);
+}
+
+static struct {
+	struct ftrace_ops ops;
+	char *function;
+} hooks[] = {
+	{ .function = "submit_bio_noacct", .ops.func = on_submit_bio },
+	{ .function = "generic_shutdown_super", .ops.func = on_shutdown_super },
+};
+
+static int install(int i)
+{
+	struct ftrace_ops *ops = &hooks[i].ops;
+	int err;
+
+	ops->flags = FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT | ESNAP_FTRACE_FLAGS;
+	err = ftrace_set_filter(ops, hooks[i].function, strlen(hooks[i].function), 1);
+	if (!err)
+		err = register_ftrace_function(ops);
+	if (err)
+		pr_err("cannot hook %s (%d)%s\n", hooks[i].function, err,
+		       err == -EBUSY ? ": a live patch has it, or kernel.ftrace_enabled is 0" :
+				       "");
+	return err;
+}
+
+static void uninstall(int i)
+{
+	unregister_ftrace_function(&hooks[i].ops);
+	ftrace_set_filter(&hooks[i].ops, NULL, 0, 1);
+}
+
+int esnap_hook_get(void)
+{
+	int i, err;
+
+	lockdep_assert_held(&esnap_outer_lock);
+	if (nr_users) {
+		nr_users++;
+		return 0;
+	}
+	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
+		err = install(i);
+		if (err)
+			goto err_hooks;
+	}
+	nr_users = 1;
+	return 0;
+
+err_hooks:
+	while (i--)
+		uninstall(i);
+	return err;
+}
+
+void esnap_hook_put(void)
+{
+	int i;
+
+	lockdep_assert_held(&esnap_outer_lock);
+	if (--nr_users)
+		return;
+	for (i = 0; i < ARRAY_SIZE(hooks); i++)
+		uninstall(i);
+}
+
+void esnap_hook_wait_frames(void)
+{
+	wait_event(frames_gone, !atomic_read(&nr_frames));
+	/* A frame that has counted itself out may still have to return. */
+	synchronize_rcu_tasks();
+}

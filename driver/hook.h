@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef ESNAP_HOOK_H
+#define ESNAP_HOOK_H
+
+/*
+ * The hooks are in place while somebody has them.  -EBUSY: another module (a
+ * live patch, say) redirects the same functions.  Outer lock; sleeps.
+ */
+int esnap_hook_get(void);
+void esnap_hook_put(void);
+
+/* Waits until no frame of ours is on any stack; the hooks are gone.  Sleeps. */
+void esnap_hook_wait_frames(void);
+
+#endif /* ESNAP_HOOK_H */

@@ -1,0 +1,481 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The image: a read-only block device that shows the origin at the instant.
+ *
+ * A read goes to the origin for what is not saved, and for the rest to what is
+ * saved in memory or in the store.  What came from the origin is looked at
+ * again when the read has ended: a block that was saved meanwhile may have been
+ * overwritten under the read, so the read is done once more.  This ends, since
+ * saved blocks stay saved.
+ */
+#include <linux/blkdev.h>
+#include <linux/delay.h>
+#include <linux/highmem.h>
+#include <linux/mempool.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/workqueue.h>
+
+#include "image.h"
+#include "tracker.h"
+
+#define READ_RESERVE 16
+#define CLONE_RESERVE 64
+#define CLOSE_WAIT_MS 500
+#define CLOSE_STEP_MS 5
+
+struct esnap_image {
+	struct esnap_epoch *epoch;
+	struct gendisk *disk;
+	bool announced;
+
+	/* Protects the two below. */
+	spinlock_t lock;
+	unsigned int openers;
+	bool dying;
+
+	atomic_t inflight;
+	wait_queue_head_t idle;
+	struct workqueue_struct *wq;
+	struct bio_set clones;
+	mempool_t reads;
+};
+
+/* One read of the image. */
+struct image_read {
+	struct esnap_image *img;
+	struct bio *bio;
+	/* The bio's own iterator as it came; nobody else may change it. */
+	struct bvec_iter iter;
+	atomic_t refs;
+	blk_status_t status;
+	bool redo;
+	bool uses_store;
+	struct work_struct work;
+};
+
+/* The part of a read that one clone does. */
+struct piece {
+	struct image_read *read;
+	u64 first;
+	u64 last;
+	bool from_origin;
+	struct bio clone;
+};
+
+static int image_major;
+static struct kmem_cache *read_cache;
+
+int esnap_image_module_init(void)
+{
+	read_cache = KMEM_CACHE(image_read, 0);
+	if (!read_cache)
+		return -ENOMEM;
+	image_major = register_blkdev(0, ELASTIO_SNAP_IMAGE_NAME);
+	if (image_major < 0) {
+		kmem_cache_destroy(read_cache);
+		return image_major;
+	}
+	return 0;
+}
+
+void esnap_image_module_exit(void)
+{
+	unregister_blkdev(image_major, ELASTIO_SNAP_IMAGE_NAME);
+	kmem_cache_destroy(read_cache);
+}
+
+/* --- the end of a read ----------------------------------------------------- */
+
+/* Copies @len bytes to the read's pages from byte @at on; NULL: zeros. */
+static void fill(struct image_read *rd, unsigned int at, const void *data, unsigned int len)
+{
+	struct bvec_iter iter = rd->iter;
+
+	bio_advance_iter(rd->bio, &iter, at);
+	while (len) {
+		struct bio_vec bv = bio_iter_iovec(rd->bio, iter);
+		unsigned int n = min(len, bv.bv_len);
+		void *to = kmap_local_page(bv.bv_page);
+
+		if (data) {
+			memcpy(to + bv.bv_offset, data, n);
+			data += n;
+		} else {
+			memset(to + bv.bv_offset, 0, n);
+		}
+		kunmap_local(to);
+		flush_dcache_page(bv.bv_page);
+		bio_advance_iter(rd->bio, &iter, n);
+		len -= n;
+	}
+}
+
+/* What the store has in these sectors is nobody's business. */
+static void hide_store(struct image_read *rd)
+{
+	struct esnap_store *st = &rd->img->epoch->store;
+	u64 from = rd->iter.bi_sector, sector = from;
+	u64 to = from + (rd->iter.bi_size >> SECTOR_SHIFT);
+
+	while (sector < to) {
+		u64 run;
+
+		sector = esnap_store_next_own(st, sector, to - sector, &run);
+		if (!run)
+			break;
+		fill(rd, (sector - from) << SECTOR_SHIFT, NULL, run << SECTOR_SHIFT);
+		sector += run;
+	}
+}
+
+static void put_read(struct image_read *rd)
+{
+	struct esnap_image *img = rd->img;
+	struct bio *bio = rd->bio;
+
+	if (!atomic_dec_and_test(&rd->refs))
+		return;
+	if (rd->redo && !rd->status) {
+		atomic_set(&rd->refs, 1);
+		queue_work(img->wq, &rd->work);
+		return;
+	}
+	if (rd->status && img->epoch->tracker->ignore_errors) {
+		fill(rd, 0, NULL, rd->iter.bi_size);
+		rd->status = BLK_STS_OK;
+	}
+	if (!rd->status)
+		hide_store(rd);
+	if (rd->uses_store)
+		esnap_store_put(&img->epoch->store);
+	bio->bi_status = rd->status;
+	mempool_free(rd, &img->reads);
+	bio_endio(bio);
+	/* The image is freed a grace period after the last one was seen to end. */
+	rcu_read_lock();
+	if (atomic_dec_and_test(&img->inflight))
+		wake_up_all(&img->idle);
+	rcu_read_unlock();
+}
+
+static void end_piece(struct bio *clone)
+{
+	struct piece *piece = container_of(clone, struct piece, clone);
+	struct image_read *rd = piece->read;
+	struct esnap_epoch *ep = rd->img->epoch;
+
+	if (clone->bi_status) {
+		rd->status = clone->bi_status;
+	} else if (piece->from_origin) {
+		/* The data first, then the state: see esnap_epoch_unpublish(). */
+		smp_mb(); /* pairs with the barriers of marking and failing */
+		if (READ_ONCE(ep->mode) != ESNAP_SNAPSHOT)
+			rd->status = BLK_STS_IOERR;
+		else if (esnap_bitmap_next_set(&ep->index.changed, piece->first, piece->last) <=
+			 piece->last)
+			rd->redo = true;
+	}
+	bio_put(clone);
+	put_read(rd);
+}
+
+/* --- the parts of a read --------------------------------------------------- */
+
+/* @nr sectors of the read from its sector @at on come from @sector of @bdev. */
+static void submit_piece(struct image_read *rd, unsigned int at, unsigned int nr, u64 sector,
+			 bool from_origin)
+{
+	struct esnap_image *img = rd->img;
+	u64 image_sector = rd->iter.bi_sector + at;
+	struct bio *clone = bio_alloc_clone(img->epoch->tracker->origin.bdev, rd->bio, GFP_NOIO,
+					    &img->clones);
+	struct piece *piece = container_of(clone, struct piece, clone);
+
+	piece->read = rd;
+	piece->first = image_sector >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
+	piece->last = (image_sector + nr - 1) >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
+	piece->from_origin = from_origin;
+	bio_trim(clone, at, nr);
+	esnap_bio_make_waiting(clone);
+	clone->bi_iter.bi_sector = sector;
+	clone->bi_end_io = end_piece;
+	atomic_inc(&rd->refs);
+	submit_bio_noacct(clone);
+}
+
+/* From memory; returns the sectors done. */
+static unsigned int read_save(struct image_read *rd, struct esnap_save *save, unsigned int at,
+			      unsigned int nr)
+{
+	u64 sector = rd->iter.bi_sector + at;
+	u64 block = sector >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
+	unsigned int offset = sector % ELASTIO_SNAP_BLOCK_SECTORS;
+	void *data = kmap_local_page(esnap_save_page(save, block));
+
+	nr = min_t(unsigned int, nr, ELASTIO_SNAP_BLOCK_SECTORS - offset);
+	fill(rd, at << SECTOR_SHIFT, data + (offset << SECTOR_SHIFT), nr << SECTOR_SHIFT);
+	kunmap_local(data);
+	return nr;
+}
+
+/* From the store, as far as the saved blocks follow each other there. */
+static int read_store(struct image_read *rd, unsigned int at, unsigned int nr)
+{
+	struct esnap_epoch *ep = rd->img->epoch;
+	u64 sector = rd->iter.bi_sector + at;
+	u64 block = sector >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
+	unsigned int offset = sector % ELASTIO_SNAP_BLOCK_SECTORS;
+	unsigned int run = ELASTIO_SNAP_BLOCK_SECTORS - offset;
+	unsigned int done = 0;
+	u64 cow_block, file_sector, next;
+	int err;
+
+	err = esnap_index_lookup(&ep->index, block, &cow_block);
+	if (err)
+		return err;
+	if (cow_block < ep->first_data_block)
+		return -EIO;
+	while (run < nr) {
+		err = esnap_index_lookup(&ep->index, ++block, &next);
+		if (err)
+			return err;
+		if (next != cow_block + (run + offset) / ELASTIO_SNAP_BLOCK_SECTORS)
+			break;
+		run += ELASTIO_SNAP_BLOCK_SECTORS;
+	}
+	run = min(run, nr);
+	file_sector = cow_block * ELASTIO_SNAP_BLOCK_SECTORS + offset;
+	while (done < run) {
+		u64 n = run - done;
+		u64 from = esnap_store_sector(&ep->store, file_sector + done, &n);
+
+		submit_piece(rd, at + done, n, from, false);
+		done += n;
+	}
+	return run;
+}
+
+/* One run of sectors from one place; returns the sectors done or an error. */
+static int read_run(struct image_read *rd, unsigned int at, unsigned int nr)
+{
+	struct esnap_epoch *ep = rd->img->epoch;
+	struct esnap_bitmap *saved = &ep->index.changed;
+	u64 sector = rd->iter.bi_sector + at;
+	u64 block = sector >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
+	u64 last = (sector + nr - 1) >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
+	struct esnap_save *save;
+
+	if (!esnap_bitmap_test(saved, block)) {
+		u64 end = esnap_bitmap_next_set(saved, block, last) * ELASTIO_SNAP_BLOCK_SECTORS;
+
+		nr = min_t(u64, nr, end - sector);
+		submit_piece(rd, at, nr, sector, true);
+		return nr;
+	}
+	/* Saved: in memory, or else it has landed and the index knows it. */
+	smp_rmb(); /* pairs with the marking in finish_read() */
+	save = esnap_save_find(ep, block);
+	if (save) {
+		nr = read_save(rd, save, at, nr);
+		esnap_save_put(save);
+		return nr;
+	}
+	return read_store(rd, at, nr);
+}
+
+static void read_work(struct work_struct *work)
+{
+	struct image_read *rd = container_of(work, struct image_read, work);
+	struct esnap_epoch *ep = rd->img->epoch;
+	unsigned int nr = rd->iter.bi_size >> SECTOR_SHIFT;
+	unsigned int at = 0;
+
+	rd->redo = false;
+	if (!rd->uses_store)
+		rd->uses_store = esnap_store_get(&ep->store);
+	while (at < nr) {
+		int done = -EIO;
+
+		if (rd->uses_store && READ_ONCE(ep->mode) == ESNAP_SNAPSHOT)
+			done = read_run(rd, at, nr - at);
+		if (done < 0) {
+			rd->status = errno_to_blk_status(done);
+			break;
+		}
+		at += done;
+	}
+	put_read(rd);
+}
+
+static void image_submit_bio(struct bio *bio)
+{
+	struct esnap_image *img = bio->bi_bdev->bd_disk->private_data;
+	struct esnap_epoch *ep = img->epoch;
+	u64 first = bio->bi_iter.bi_sector >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
+	u64 last = (bio_end_sector(bio) - 1) >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
+	struct image_read *rd;
+
+	if (bio_op(bio) != REQ_OP_READ) {
+		bio->bi_status = BLK_STS_NOTSUPP;
+		bio_endio(bio);
+		return;
+	}
+	if (!bio_sectors(bio)) {
+		bio_endio(bio);
+		return;
+	}
+	/* Counted before the mode is looked at: see esnap_image_quiesce(). */
+	atomic_inc(&img->inflight);
+	smp_mb__after_atomic(); /* pairs with the exchange of the mode */
+	rd = mempool_alloc(&img->reads, GFP_NOIO);
+	rd->img = img;
+	rd->bio = bio;
+	rd->iter = bio->bi_iter;
+	rd->status = BLK_STS_OK;
+	rd->redo = false;
+	rd->uses_store = false;
+	atomic_set(&rd->refs, 1);
+	INIT_WORK(&rd->work, read_work);
+	if (READ_ONCE(ep->mode) == ESNAP_SNAPSHOT &&
+	    esnap_bitmap_next_set(&ep->index.changed, first, last) <= last) {
+		/* The index may have to be read: not here. */
+		queue_work(img->wq, &rd->work);
+		return;
+	}
+	if (READ_ONCE(ep->mode) == ESNAP_SNAPSHOT)
+		submit_piece(rd, 0, bio_sectors(bio), rd->iter.bi_sector, true);
+	else
+		rd->status = BLK_STS_IOERR;
+	put_read(rd);
+}
+
+/* --- the device ------------------------------------------------------------ */
+
+static ESNAP_DISK_OPEN(image_open)
+{
+	struct esnap_image *img = ESNAP_OPENED_DISK->private_data;
+	int err = 0;
+
+	spin_lock(&img->lock);
+	if (img->dying)
+		err = -ENXIO;
+	else
+		img->openers++;
+	spin_unlock(&img->lock);
+	return err;
+}
+
+static ESNAP_DISK_RELEASE(image_release)
+{
+	struct esnap_image *img = disk->private_data;
+
+	spin_lock(&img->lock);
+	img->openers--;
+	spin_unlock(&img->lock);
+}
+
+/* The owner makes an open image hold the module. */
+static const struct block_device_operations image_fops = {
+	.owner = THIS_MODULE,
+	.submit_bio = image_submit_bio,
+	.open = image_open,
+	.release = image_release,
+};
+
+struct esnap_image *esnap_image_create(struct esnap_epoch *ep)
+{
+	struct esnap_tracker *t = ep->tracker;
+	struct esnap_image *img = kzalloc(sizeof(*img), GFP_KERNEL);
+	int err;
+
+	if (!img)
+		return ERR_PTR(-ENOMEM);
+	img->epoch = ep;
+	spin_lock_init(&img->lock);
+	init_waitqueue_head(&img->idle);
+	err = bioset_init(&img->clones, CLONE_RESERVE, offsetof(struct piece, clone), 0);
+	if (err)
+		goto err_img;
+	err = mempool_init_slab_pool(&img->reads, READ_RESERVE, read_cache);
+	if (err)
+		goto err_clones;
+	err = -ENOMEM;
+	img->wq = alloc_workqueue("esnap_image%u", WQ_MEM_RECLAIM | WQ_UNBOUND, 0, t->minor);
+	if (!img->wq)
+		goto err_reads;
+	img->disk = esnap_alloc_disk(t->origin.bdev);
+	if (!img->disk)
+		goto err_wq;
+	img->disk->major = image_major;
+	img->disk->first_minor = t->minor;
+	img->disk->minors = 1;
+	img->disk->flags |= ESNAP_DISK_FLAGS;
+	img->disk->fops = &image_fops;
+	img->disk->private_data = img;
+	snprintf(img->disk->disk_name, DISK_NAME_LEN, ELASTIO_SNAP_IMAGE_NAME "%u", t->minor);
+	set_capacity(img->disk, t->nr_sectors);
+	set_disk_ro(img->disk, true);
+	return img;
+
+err_wq:
+	destroy_workqueue(img->wq);
+err_reads:
+	mempool_exit(&img->reads);
+err_clones:
+	bioset_exit(&img->clones);
+err_img:
+	kfree(img);
+	return ERR_PTR(err);
+}
+
+int esnap_image_announce(struct esnap_image *img)
+{
+	int err = device_add_disk(NULL, img->disk, NULL);
+
+	img->announced = !err;
+	return err;
+}
+
+bool esnap_image_wait_closed(struct esnap_image *img)
+{
+	unsigned int waited;
+
+	for (waited = 0; READ_ONCE(img->openers) && waited < CLOSE_WAIT_MS;
+	     waited += CLOSE_STEP_MS)
+		msleep(CLOSE_STEP_MS);
+	return !READ_ONCE(img->openers);
+}
+
+int esnap_image_claim(struct esnap_image *img)
+{
+	int err = 0;
+
+	esnap_image_wait_closed(img);
+	spin_lock(&img->lock);
+	if (img->openers)
+		err = -EBUSY;
+	else
+		img->dying = true;
+	spin_unlock(&img->lock);
+	return err;
+}
+
+void esnap_image_quiesce(struct esnap_image *img)
+{
+	wait_event(img->idle, !atomic_read(&img->inflight));
+}
+
+void esnap_image_remove(struct esnap_image *img)
+{
+	if (img->announced)
+		del_gendisk(img->disk);
+	esnap_image_quiesce(img);
+	/* The last read may still be on its way out of put_read(). */
+	synchronize_rcu();
+	put_disk(img->disk);
+	destroy_workqueue(img->wq);
+	mempool_exit(&img->reads);
+	bioset_exit(&img->clones);
+	kfree(img);
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Load, unload, parameters. */
+#include <linux/module.h>
+
+#include "copy.h"
+#include "ctl.h"
+#include "esnap.h"
+#include "hook.h"
+#include "image.h"
+#include "proc.h"
+#include "registry.h"
+#include "tracker.h"
+
+#define MAX_DEVICES 255
+#define DEFAULT_DEVICES 24
+
+unsigned long esnap_cache_default = 300UL << 20;
+module_param_named(cow_max_memory_default, esnap_cache_default, ulong, 0);
+MODULE_PARM_DESC(cow_max_memory_default, "default limit of an index cache in bytes");
+
+unsigned int esnap_cow_percentage = 10;
+module_param_named(cow_fallocate_percentage_default, esnap_cow_percentage, uint, 0);
+MODULE_PARM_DESC(cow_fallocate_percentage_default,
+		 "default size of a COW file in percent of its origin");
+
+unsigned int esnap_max_devices = DEFAULT_DEVICES;
+module_param_named(max_snap_devices, esnap_max_devices, uint, 0444);
+MODULE_PARM_DESC(max_snap_devices, "number of minors, at most 255");
+
+unsigned int esnap_pending_max_mib = 64;
+module_param_named(pending_max_mib, esnap_pending_max_mib, uint, 0644);
+MODULE_PARM_DESC(pending_max_mib,
+		 "memory of a tracker for what is saved but not stored yet, in MiB");
+
+int esnap_debug_level;
+module_param_named(debug, esnap_debug_level, int, 0644);
+MODULE_PARM_DESC(debug, "1: log more");
+
+static int __init esnap_init(void)
+{
+	int err;
+
+	if (!esnap_max_devices)
+		esnap_max_devices = DEFAULT_DEVICES;
+	esnap_max_devices = min_t(unsigned int, esnap_max_devices, MAX_DEVICES);
+
+	err = esnap_registry_init();
+	if (err)
+		return err;
+	err = esnap_copy_module_init();
+	if (err)
+		goto err_registry;
+	err = esnap_image_module_init();
+	if (err)
+		goto err_copy;
+	err = esnap_proc_init();
+	if (err)
+		goto err_image;
+	err = esnap_ctl_init();
+	if (err)
+		goto err_proc;
+	return 0;
+
+err_proc:
+	esnap_proc_exit();
+err_image:
+	esnap_image_module_exit();
+err_copy:
+	esnap_copy_module_exit();
+err_registry:
+	esnap_registry_exit();
+	return err;
+}
+
+static void __exit esnap_exit(void)
+{
+	esnap_ctl_exit();
+	esnap_proc_exit();
+	esnap_destroy_all();
+	/* A failure may have asked for it before its tracker went. */
+	esnap_registry_exit();
+	esnap_hook_wait_frames();
+	esnap_image_module_exit();
+	esnap_copy_module_exit();
+}
+
+module_init(esnap_init);
+module_exit(esnap_exit);
+
+MODULE_DESCRIPTION("Live block-level snapshots and changed-block tracking");
+MODULE_LICENSE("GPL");
+MODULE_VERSION(ESNAP_VERSION);

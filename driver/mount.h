@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef ESNAP_MOUNT_H
+#define ESNAP_MOUNT_H
+
+struct super_block;
+
+/*
+ * A filesystem ends: its last mount is gone.  Called before the filesystem's
+ * own shutdown, with s_umount held; sleeps until our I/O on it has ended.
+ */
+void esnap_mount_before_shutdown(struct super_block *sb);
+
+#endif /* ESNAP_MOUNT_H */

@@ -1,0 +1,569 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The life of a tracker: set-up, transitions, destruction. */
+#include <linux/blkdev.h>
+#include <linux/namei.h>
+#include <linux/random.h>
+#include <linux/slab.h>
+#include <linux/uuid.h>
+
+#include "hook.h"
+#include "image.h"
+#include "registry.h"
+#include "tracker.h"
+
+/* What they protect stands in tracker.h. */
+DEFINE_MUTEX(esnap_outer_lock);
+DEFINE_MUTEX(esnap_inner_lock); /* inside the outer */
+
+static u64 tracker_state(const struct esnap_tracker *t)
+{
+	return ELASTIO_SNAP_STATE_ACTIVE | (t->snapshot ? ELASTIO_SNAP_STATE_SNAPSHOT : 0);
+}
+
+u64 esnap_tracker_cache(const struct esnap_tracker *t)
+{
+	return t->cache_size ?: esnap_cache_default;
+}
+
+void esnap_tracker_info(const struct esnap_tracker *t, struct elastio_snap_info *info)
+{
+	const struct esnap_epoch *ep = t->current_epoch;
+
+	lockdep_assert_held(&esnap_inner_lock);
+	memset(info, 0, sizeof(*info));
+	info->minor = t->minor;
+	info->flags = ELASTIO_SNAP_COW_ON_BDEV;
+	info->state = tracker_state(t);
+	info->error = READ_ONCE(ep->error);
+	info->cache_size = esnap_tracker_cache(t);
+	info->cow_size = ep->cowfile.size;
+	info->seqid = ep->seqid;
+	memcpy(info->uuid, ep->uuid, sizeof(info->uuid));
+	strscpy(info->cow, ep->cow_path, sizeof(info->cow));
+	strscpy(info->bdev, t->bdev_path, sizeof(info->bdev));
+	info->version = ELASTIO_SNAP_COW_VERSION;
+	info->nr_changed_blocks = atomic64_read(&ep->index.nr_changed);
+	info->ignore_errors = t->ignore_errors;
+}
+
+/* --- the origin ------------------------------------------------------------ */
+
+static char *resolved_path(const char *name)
+{
+	char *buf, *path, *copy;
+	struct path p;
+	int err;
+
+	err = kern_path(name, LOOKUP_FOLLOW, &p);
+	if (err)
+		return ERR_PTR(err);
+	buf = kmalloc(ELASTIO_SNAP_PATH_MAX, GFP_KERNEL);
+	path = buf ? d_path(&p, buf, ELASTIO_SNAP_PATH_MAX) : ERR_PTR(-ENOMEM);
+	path_put(&p);
+	copy = IS_ERR(path) ? path : kstrdup(path, GFP_KERNEL);
+	kfree(buf);
+	return copy ?: ERR_PTR(-ENOMEM);
+}
+
+/* Why writes to this device could pass us by, or NULL. */
+static const char *untrackable(struct block_device *bdev)
+{
+	if (bdev_is_zoned(bdev))
+		return "it is a zoned device";
+	if (esnap_disk_bypasses_bios(bdev->bd_disk))
+		return "its driver writes pages without bios";
+	if (bdev_logical_block_size(bdev) > ELASTIO_SNAP_BLOCK_SIZE)
+		return "its logical blocks are larger than 4096 bytes";
+	return NULL;
+}
+
+static int open_origin(struct esnap_tracker *t, const char *name)
+{
+	const char *why;
+	dev_t dev;
+	int err;
+
+	err = lookup_bdev(name, &dev);
+	if (err)
+		return err;
+	err = esnap_bdev_open(&t->origin, dev);
+	if (err)
+		return err;
+	t->bdev_path = resolved_path(name);
+	if (IS_ERR(t->bdev_path)) {
+		err = PTR_ERR(t->bdev_path);
+		t->bdev_path = NULL;
+		return err;
+	}
+	why = untrackable(t->origin.bdev);
+	if (why) {
+		pr_err("%s cannot be tracked: %s\n", t->bdev_path, why);
+		return -EOPNOTSUPP;
+	}
+	t->disk = t->origin.bdev->bd_disk;
+	t->diskseq = esnap_diskseq(t->disk);
+	t->start = get_start_sect(t->origin.bdev);
+	t->nr_sectors = bdev_nr_sectors(t->origin.bdev);
+	return t->nr_sectors ? 0 : -EINVAL;
+}
+
+/* The directory part of a path, kmalloced. */
+static char *parent_of(const char *path)
+{
+	char *dir = kstrdup(path, GFP_KERNEL);
+	char *slash = dir ? strrchr(dir, '/') : NULL;
+
+	if (!dir)
+		return NULL;
+	if (slash)
+		slash[1] = '\0';
+	else
+		strscpy(dir, ".", strlen(path) + 1);
+	return dir;
+}
+
+/* What is at the path of the COW file, or else the directory it would be in. */
+static int lookup_cow(const char *cow, struct path *path)
+{
+	char *dir;
+	int err;
+
+	err = kern_path(cow, 0, path);
+	if (err != -ENOENT)
+		return err;
+	dir = parent_of(cow);
+	if (!dir)
+		return -ENOMEM;
+	err = kern_path(dir, LOOKUP_FOLLOW | LOOKUP_DIRECTORY, path);
+	kfree(dir);
+	return err;
+}
+
+/*
+ * The mounted filesystem on the origin, active.  It is the one that the COW
+ * file is to be on; nothing is created yet.
+ */
+static struct super_block *origin_super(struct esnap_tracker *t, const char *cow)
+{
+	struct block_device *bdev = t->origin.bdev;
+	struct super_block *sb = NULL;
+	struct path path;
+	int err;
+
+	/* A mounted filesystem claims its device. */
+	if (!READ_ONCE(bdev->bd_holder)) {
+		pr_err("%s is not mounted\n", t->bdev_path);
+		return ERR_PTR(-EINVAL);
+	}
+	err = lookup_cow(cow, &path);
+	if (err)
+		return ERR_PTR(err);
+	sb = path.dentry->d_sb;
+	err = -EINVAL;
+	if (!sb->s_bdev || sb->s_bdev->bd_dev != bdev->bd_dev) {
+		pr_err("COW file %s is not on the filesystem of %s\n", cow, t->bdev_path);
+	} else if (sb_rdonly(sb)) {
+		pr_err("%s is mounted read-only\n", t->bdev_path);
+	} else if (!esnap_cowfile_supported(sb)) {
+		pr_err("%s: filesystem %s is not supported (ext2, ext3, ext4 and xfs are)\n",
+		       t->bdev_path, sb->s_type->name);
+		err = -EOPNOTSUPP;
+	} else if (atomic_inc_not_zero(&sb->s_active)) {
+		err = 0;
+	}
+	path_put(&path);
+	return err ? ERR_PTR(err) : sb;
+}
+
+/*
+ * The filesystem of the COW file, active, so that nobody can unmount it in our
+ * middle; NULL when it has ended.  Given back by deactivate_super(), outside
+ * all locks but the outer.
+ */
+static struct super_block *cow_super(struct esnap_epoch *ep)
+{
+	struct super_block *sb = NULL;
+
+	mutex_lock(&esnap_inner_lock);
+	if (ep->cowfile.dentry && atomic_inc_not_zero(&ep->cowfile.dentry->d_sb->s_active))
+		sb = ep->cowfile.dentry->d_sb;
+	mutex_unlock(&esnap_inner_lock);
+	return sb;
+}
+
+/* --- the end --------------------------------------------------------------- */
+
+/*
+ * Gives back all that is the origin's and its filesystem's.  The tracker stays
+ * as something to ask, and so does the image device, whose reads fail.
+ */
+static void stop(struct esnap_tracker *t)
+{
+	struct esnap_epoch *ep = t->current_epoch;
+	struct super_block *sb;
+
+	if (t->stopped)
+		return;
+	t->stopped = true;
+	xchg(&ep->mode, ESNAP_PASS);
+	esnap_registry_unpublish(t);
+	if (t->image)
+		esnap_image_quiesce(t->image);
+	esnap_copy_wait_held(t);
+	esnap_epoch_unpublish(ep);
+	esnap_store_close(&ep->store);
+	esnap_copy_sync(t);
+
+	sb = cow_super(ep);
+	if (sb) {
+		esnap_cowfile_remove(&ep->cowfile);
+		deactivate_super(sb);
+	} else {
+		/* The filesystem is ending: under this lock, or its hook's. */
+		mutex_lock(&esnap_inner_lock);
+		esnap_cowfile_unpin(&ep->cowfile);
+		mutex_unlock(&esnap_inner_lock);
+	}
+	esnap_hook_put();
+	esnap_bdev_close(&t->origin);
+}
+
+void esnap_tracker_reap(struct esnap_tracker *t)
+{
+	lockdep_assert_held(&esnap_outer_lock);
+	if (READ_ONCE(t->current_epoch->error))
+		stop(t);
+}
+
+static void destroy(struct esnap_tracker *t)
+{
+	if (t->image)
+		esnap_image_remove(t->image);
+	t->image = NULL;
+	stop(t);
+	mutex_lock(&esnap_inner_lock);
+	esnap_registry_set(t->minor, NULL);
+	mutex_unlock(&esnap_inner_lock);
+	esnap_epoch_free(t->current_epoch);
+	esnap_copy_exit(t);
+	kfree(t->bdev_path);
+	kfree(t);
+}
+
+/* --- the ioctls ------------------------------------------------------------ */
+
+static int get_tracker(unsigned int minor, struct esnap_tracker **t)
+{
+	if (minor >= esnap_max_devices)
+		return -EINVAL;
+	*t = esnap_registry_get(minor);
+	return *t ? 0 : -ENOENT;
+}
+
+static int setup(const struct esnap_setup *s)
+{
+	struct esnap_tracker *t;
+	struct super_block *sb;
+	struct esnap_epoch *ep;
+	uuid_t uuid;
+	int err;
+
+	if (s->minor >= esnap_max_devices)
+		return -EINVAL;
+	if (esnap_registry_get(s->minor))
+		return -EBUSY;
+	t = kzalloc(sizeof(*t), GFP_KERNEL);
+	if (!t)
+		return -ENOMEM;
+	t->minor = s->minor;
+	t->ignore_errors = s->ignore_errors;
+	t->cache_size = s->cache_size;
+	t->snapshot = true;
+
+	err = open_origin(t, s->bdev);
+	if (err)
+		goto err_origin;
+	err = -EINVAL;
+	if (esnap_registry_find(t->origin.bdev)) {
+		pr_err("%s is tracked already\n", t->bdev_path);
+		goto err_origin;
+	}
+	sb = origin_super(t, s->cow);
+	if (IS_ERR(sb)) {
+		err = PTR_ERR(sb);
+		goto err_origin;
+	}
+	err = esnap_copy_init(t);
+	if (err)
+		goto err_super;
+	uuid_gen(&uuid);
+	ep = esnap_epoch_create(t, sb, s->cow, s->cow_size_mib, 1, uuid.b);
+	if (IS_ERR(ep)) {
+		err = PTR_ERR(ep);
+		goto err_copy;
+	}
+	t->current_epoch = ep;
+	t->image = esnap_image_create(ep);
+	if (IS_ERR(t->image)) {
+		err = PTR_ERR(t->image);
+		goto err_epoch;
+	}
+	err = esnap_hook_get();
+	if (err)
+		goto err_image;
+	esnap_registry_publish(t);
+	err = esnap_epoch_publish(ep, 0, sb);
+	if (err)
+		goto err_registry;
+	err = esnap_image_announce(t->image);
+	if (err)
+		goto err_published;
+	mutex_lock(&esnap_inner_lock);
+	esnap_registry_set(t->minor, t);
+	mutex_unlock(&esnap_inner_lock);
+	deactivate_super(sb);
+	esnap_image_wait_closed(t->image);
+	pr_info("snapshot %u of %s set up\n", t->minor, t->bdev_path);
+	return 0;
+
+err_published:
+	esnap_epoch_unpublish(ep);
+err_registry:
+	esnap_registry_unpublish(t);
+	esnap_copy_wait_held(t);
+	esnap_copy_sync(t);
+	esnap_hook_put();
+err_image:
+	esnap_image_remove(t->image);
+err_epoch:
+	esnap_store_close(&ep->store);
+	esnap_cowfile_remove(&ep->cowfile);
+	esnap_epoch_free(ep);
+err_copy:
+	esnap_copy_exit(t);
+err_super:
+	deactivate_super(sb);
+err_origin:
+	esnap_bdev_close(&t->origin);
+	kfree(t->bdev_path);
+	kfree(t);
+	return err;
+}
+
+static int transition_inc(unsigned int minor)
+{
+	struct esnap_tracker *t;
+	struct super_block *sb;
+	struct esnap_epoch *ep;
+	int err;
+
+	err = get_tracker(minor, &t);
+	if (err)
+		return err;
+	ep = t->current_epoch;
+	if (t->image) {
+		err = esnap_image_wait_closed(t->image) ? 0 : -EBUSY;
+		if (err)
+			return err;
+	}
+	if (READ_ONCE(ep->error) || !t->snapshot)
+		return -EINVAL;
+	sb = cow_super(ep);
+	if (!sb)
+		return -ENODEV;
+	err = esnap_image_claim(t->image);
+	if (err)
+		goto out;
+	esnap_image_remove(t->image);
+	t->image = NULL;
+	mutex_lock(&esnap_inner_lock);
+	t->snapshot = false;
+	mutex_unlock(&esnap_inner_lock);
+
+	/*
+	 * The instant stays the same, so that nothing must be frozen: from here
+	 * on a write is marked where it would have been held, and what is held
+	 * is marked and let go.  Fails only against a failure, which stays.
+	 */
+	cmpxchg(&ep->mode, ESNAP_SNAPSHOT, ESNAP_INCREMENTAL);
+	synchronize_rcu();
+	esnap_copy_drain(ep);
+	esnap_copy_sync(t);
+	if (esnap_index_merge_window(&ep->index))
+		esnap_fail(ep, -ENOMEM, "no memory for the change bitmap");
+	esnap_store_close(&ep->store);
+	esnap_index_drop_mapping(&ep->index);
+	err = READ_ONCE(ep->error);
+	if (!err)
+		esnap_epoch_shrink(ep);
+out:
+	deactivate_super(sb);
+	return err;
+}
+
+static int transition_snap(unsigned int minor, const char *cow, u64 cow_size_mib)
+{
+	struct esnap_epoch *old, *new;
+	struct esnap_image *image;
+	struct esnap_tracker *t;
+	struct super_block *sb;
+	unsigned int slot;
+	int err;
+
+	err = get_tracker(minor, &t);
+	if (err)
+		return err;
+	old = t->current_epoch;
+	if (READ_ONCE(old->error) || t->snapshot)
+		return -EINVAL;
+	sb = cow_super(old);
+	if (!sb)
+		return -ENODEV;
+	new = esnap_epoch_create(t, sb, cow, cow_size_mib, old->seqid + 1, old->uuid);
+	if (IS_ERR(new)) {
+		err = PTR_ERR(new);
+		goto err_super;
+	}
+	image = esnap_image_create(new);
+	if (IS_ERR(image)) {
+		err = PTR_ERR(image);
+		goto err_epoch;
+	}
+	slot = rcu_access_pointer(t->slots[0]) == old ? 1 : 0;
+	err = esnap_epoch_publish(new, slot, sb);
+	if (err)
+		goto err_image;
+	/* Until here the old one has marked everything, too. */
+	err = READ_ONCE(old->error);
+	if (!err)
+		err = esnap_image_announce(image);
+	if (err)
+		goto err_published;
+
+	mutex_lock(&esnap_inner_lock);
+	t->current_epoch = new;
+	t->image = image;
+	t->snapshot = true;
+	mutex_unlock(&esnap_inner_lock);
+
+	esnap_epoch_unpublish(old);
+	err = esnap_epoch_write_out(old, cow);
+	if (err)
+		esnap_fail(new, err, "the changes since the last snapshot cannot be written out");
+	esnap_epoch_free(old);
+	/* A failure of the new one before it was the current one was not reaped. */
+	if (READ_ONCE(new->error))
+		esnap_registry_reap();
+	deactivate_super(sb);
+	esnap_image_wait_closed(image);
+	return err;
+
+err_published:
+	esnap_epoch_unpublish(new);
+err_image:
+	esnap_image_remove(image);
+err_epoch:
+	esnap_store_close(&new->store);
+	esnap_cowfile_remove(&new->cowfile);
+	esnap_epoch_free(new);
+err_super:
+	deactivate_super(sb);
+	return err;
+}
+
+static int reconfigure(unsigned int minor, u64 cache_size)
+{
+	struct esnap_tracker *t;
+	int err;
+
+	err = get_tracker(minor, &t);
+	if (err)
+		return err;
+	if (t->image && !esnap_image_wait_closed(t->image))
+		return -EBUSY;
+	if (READ_ONCE(t->current_epoch->error))
+		return -EINVAL;
+	mutex_lock(&esnap_inner_lock);
+	t->cache_size = cache_size;
+	mutex_unlock(&esnap_inner_lock);
+	esnap_index_set_cache(&t->current_epoch->index, esnap_tracker_cache(t));
+	return 0;
+}
+
+static int destroy_minor(unsigned int minor)
+{
+	struct esnap_tracker *t;
+	int err;
+
+	err = get_tracker(minor, &t);
+	if (err)
+		return err;
+	if (t->image) {
+		err = esnap_image_claim(t->image);
+		if (err)
+			return err;
+	}
+	destroy(t);
+	return 0;
+}
+
+int esnap_setup(const struct esnap_setup *s)
+{
+	int err;
+
+	mutex_lock(&esnap_outer_lock);
+	err = setup(s);
+	mutex_unlock(&esnap_outer_lock);
+	return err;
+}
+
+int esnap_transition_inc(unsigned int minor)
+{
+	int err;
+
+	mutex_lock(&esnap_outer_lock);
+	err = transition_inc(minor);
+	mutex_unlock(&esnap_outer_lock);
+	return err;
+}
+
+int esnap_transition_snap(unsigned int minor, const char *cow, u64 cow_size_mib)
+{
+	int err;
+
+	mutex_lock(&esnap_outer_lock);
+	err = transition_snap(minor, cow, cow_size_mib);
+	mutex_unlock(&esnap_outer_lock);
+	return err;
+}
+
+int esnap_reconfigure(unsigned int minor, u64 cache_size)
+{
+	int err;
+
+	mutex_lock(&esnap_outer_lock);
+	err = reconfigure(minor, cache_size);
+	mutex_unlock(&esnap_outer_lock);
+	return err;
+}
+
+int esnap_destroy(unsigned int minor)
+{
+	int err;
+
+	mutex_lock(&esnap_outer_lock);
+	err = destroy_minor(minor);
+	mutex_unlock(&esnap_outer_lock);
+	return err;
+}
+
+void esnap_destroy_all(void)
+{
+	unsigned int i;
+
+	mutex_lock(&esnap_outer_lock);
+	for (i = 0; i < esnap_max_devices; i++)
+		if (esnap_registry_get(i))
+			destroy(esnap_registry_get(i));
+	mutex_unlock(&esnap_outer_lock);
+}

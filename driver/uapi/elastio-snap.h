@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
+/*
+ * The interface of elastio-snap: control device, ioctls, COW file format.
+ *
+ * Numbers and layouts are those of elastio-snap 0.12.2, so that its tools and
+ * library work unchanged.  All integers are little-endian, x86-64 alignment.
+ */
+#ifndef _UAPI_ELASTIO_SNAP_H
+#define _UAPI_ELASTIO_SNAP_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define ELASTIO_SNAP_CTL_NAME "elastio-snap-ctl"
+#define ELASTIO_SNAP_CTL_PATH "/dev/elastio-snap-ctl"
+#define ELASTIO_SNAP_INFO_PROC "elastio-snap-info"
+#define ELASTIO_SNAP_IMAGE_NAME "elastio-snap"
+#define ELASTIO_SNAP_MAGIC 'A'
+
+/* Longest path that an ioctl takes, the terminating NUL included. */
+#define ELASTIO_SNAP_PATH_MAX 4096
+
+/* Bits of elastio_snap_info.state. */
+#define ELASTIO_SNAP_STATE_SNAPSHOT (1U << 0)
+#define ELASTIO_SNAP_STATE_ACTIVE (1U << 1)
+#define ELASTIO_SNAP_STATE_UNVERIFIED (1U << 2)
+
+/* Bits of elastio_snap_info.flags. */
+#define ELASTIO_SNAP_COW_ON_BDEV (1U << 1)
+
+/**
+ * struct elastio_snap_setup_params - argument of ELASTIO_SNAP_SETUP_SNAP
+ * @bdev: path of the origin
+ * @cow: path of the COW file, on the origin's own filesystem
+ * @cow_size_mib: size of the COW file in MiB; 0: a percentage of the origin
+ * @cache_size: limit of the index cache in bytes; 0: the default
+ * @minor: minor of the image device
+ * @ignore_errors: non-zero: failed reads of the image give zeros
+ *
+ * The bytes behind @ignore_errors are not looked at: callers leave garbage.
+ */
+struct elastio_snap_setup_params {
+	__u64 bdev;
+	__u64 cow;
+	__u64 cow_size_mib;
+	__u64 cache_size;
+	__u32 minor;
+	__u8 ignore_errors;
+	__u8 pad[3];
+};
+
+/**
+ * struct elastio_snap_reload_params - argument of ELASTIO_SNAP_RELOAD_SNAP/INC
+ * @bdev: path of the origin
+ * @cow: path of the COW file
+ * @cache_size: limit of the index cache in bytes; 0: the default
+ * @minor: minor of the image device
+ * @ignore_errors: non-zero: failed reads of the image give zeros
+ */
+struct elastio_snap_reload_params {
+	__u64 bdev;
+	__u64 cow;
+	__u64 cache_size;
+	__u32 minor;
+	__u8 ignore_errors;
+	__u8 pad[3];
+};
+
+/**
+ * struct elastio_snap_transition_params - argument of ELASTIO_SNAP_TRANSITION_SNAP
+ * @cow: path of the new COW file
+ * @cow_size_mib: its size in MiB; 0: a percentage of the origin
+ * @minor: the tracker
+ */
+struct elastio_snap_transition_params {
+	__u64 cow;
+	__u64 cow_size_mib;
+	__u32 minor;
+	__u8 pad[4];
+};
+
+/**
+ * struct elastio_snap_reconfigure_params - argument of ELASTIO_SNAP_RECONFIGURE
+ * @cache_size: limit of the index cache in bytes; 0: the default
+ * @minor: the tracker
+ */
+struct elastio_snap_reconfigure_params {
+	__u64 cache_size;
+	__u32 minor;
+	__u8 pad[4];
+};
+
+/**
+ * struct elastio_snap_info - argument of ELASTIO_SNAP_INFO
+ * @minor: in and out: the tracker
+ * @flags: ELASTIO_SNAP_COW_ON_BDEV
+ * @state: ELASTIO_SNAP_STATE_* bits
+ * @error: 0, or the negative errno of the first failure
+ * @cache_size: limit of the index cache in bytes
+ * @cow_size: limit of the COW file in bytes
+ * @seqid: sequence id of the snapshot, from 1
+ * @uuid: identity of the chain of snapshots
+ * @cow: path of the COW file, from the filesystem's root
+ * @bdev: path of the origin
+ * @version: version of the COW file's format
+ * @nr_changed_blocks: blocks changed since the snapshot
+ * @ignore_errors: 1 when failed reads of the image give zeros
+ *
+ * Callers older than 0.12.0 pass a structure that ends before @ignore_errors
+ * (ELASTIO_SNAP_INFO_OLD).  Every byte of the size that the caller's number
+ * names is written.
+ */
+struct elastio_snap_info {
+	__u32 minor;
+	__u32 flags;
+	__u64 state;
+	__s32 error;
+	__u8 pad0[4];
+	__u64 cache_size;
+	__u64 cow_size;
+	__u64 seqid;
+	__u8 uuid[16];
+	char cow[ELASTIO_SNAP_PATH_MAX];
+	char bdev[ELASTIO_SNAP_PATH_MAX];
+	__u64 version;
+	__u64 nr_changed_blocks;
+	__u8 ignore_errors;
+	__u8 pad1[7];
+};
+
+#define ELASTIO_SNAP_INFO_OLD_SIZE 8272
+
+#define ELASTIO_SNAP_SETUP_SNAP \
+	_IOW(ELASTIO_SNAP_MAGIC, 1, struct elastio_snap_setup_params)
+#define ELASTIO_SNAP_RELOAD_SNAP \
+	_IOW(ELASTIO_SNAP_MAGIC, 2, struct elastio_snap_reload_params)
+#define ELASTIO_SNAP_RELOAD_INC \
+	_IOW(ELASTIO_SNAP_MAGIC, 3, struct elastio_snap_reload_params)
+#define ELASTIO_SNAP_DESTROY _IOW(ELASTIO_SNAP_MAGIC, 4, __u32)
+#define ELASTIO_SNAP_TRANSITION_INC _IOW(ELASTIO_SNAP_MAGIC, 5, __u32)
+#define ELASTIO_SNAP_TRANSITION_SNAP \
+	_IOW(ELASTIO_SNAP_MAGIC, 6, struct elastio_snap_transition_params)
+#define ELASTIO_SNAP_RECONFIGURE \
+	_IOW(ELASTIO_SNAP_MAGIC, 7, struct elastio_snap_reconfigure_params)
+#define ELASTIO_SNAP_INFO _IOR(ELASTIO_SNAP_MAGIC, 8, struct elastio_snap_info)
+#define ELASTIO_SNAP_INFO_OLD \
+	_IOC(_IOC_READ, ELASTIO_SNAP_MAGIC, 8, ELASTIO_SNAP_INFO_OLD_SIZE)
+#define ELASTIO_SNAP_GET_FREE _IOR(ELASTIO_SNAP_MAGIC, 9, __s32)
+
+/*
+ * The COW file: header | index | data.
+ *
+ * The index has one little-endian u64 for each block of the origin, rounded up
+ * to whole sections.  Data blocks are counted from the start of the file.
+ */
+#define ELASTIO_SNAP_BLOCK_SIZE 4096
+#define ELASTIO_SNAP_BLOCK_SECTORS 8
+#define ELASTIO_SNAP_HEADER_SIZE 4096
+#define ELASTIO_SNAP_SECTION_ENTRIES 4096
+#define ELASTIO_SNAP_SECTION_SIZE (ELASTIO_SNAP_SECTION_ENTRIES * 8)
+
+#define ELASTIO_SNAP_COW_MAGIC 4776U
+
+#define ELASTIO_SNAP_COW_CLEAN (1U << 0)
+#define ELASTIO_SNAP_COW_INDEX_ONLY (1U << 1)
+
+#define ELASTIO_SNAP_COW_VERSION 1
+
+/* Values of an index entry; anything larger is the number of a data block. */
+#define ELASTIO_SNAP_ENTRY_UNCHANGED 0
+#define ELASTIO_SNAP_ENTRY_CHANGED 1
+
+/**
+ * struct elastio_snap_cow_header - the first 64 bytes of the COW file
+ * @magic: ELASTIO_SNAP_COW_MAGIC
+ * @flags: ELASTIO_SNAP_COW_* bits; others are to be ignored
+ * @fpos: number of the next free data block
+ * @fsize: limit of the file in bytes
+ * @seqid: sequence id of the snapshot, from 1
+ * @uuid: identity of the chain of snapshots
+ * @version: ELASTIO_SNAP_COW_VERSION
+ * @nr_changed_blocks: entries that are not 0
+ */
+struct elastio_snap_cow_header {
+	__le32 magic;
+	__le32 flags;
+	__le64 fpos;
+	__le64 fsize;
+	__le64 seqid;
+	__u8 uuid[16];
+	__le64 version;
+	__le64 nr_changed_blocks;
+};
+
+#endif /* _UAPI_ELASTIO_SNAP_H */

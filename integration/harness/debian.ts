@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { artifact, fingerprint, repository } from './cache.js';
+import { asRoot, checkCommand, say } from './process.js';
+
+const imageScripts = join(repository, 'integration', 'harness', 'image');
+
+/** Which Debian suite a kernel is taken from; `release` is the suite itself or its backports. */
+export interface KernelSource {
+  suite: string;
+  release: string;
+}
+
+/** Every kernel the product is built and tested for. */
+export const kernels: Readonly<Record<string, KernelSource>> = {
+  '5.10': { suite: 'bullseye', release: 'bullseye' },
+  '6.1': { suite: 'bookworm', release: 'bookworm' },
+  '6.12': { suite: 'bookworm', release: 'bookworm-backports' },
+  '7.x': { suite: 'trixie', release: 'trixie-backports' },
+};
+
+/** The kernel to use when none is named: ELIO_KERNEL, otherwise Debian 12's. */
+export function defaultKernel(): string {
+  return process.env['ELIO_KERNEL'] ?? '6.1';
+}
+
+/** Looks a kernel up in the table; the error names the choices. */
+export function kernelSource(kernel: string): KernelSource {
+  const source = kernels[kernel];
+  if (!source) {
+    throw new Error(`unknown kernel "${kernel}": choose one of ${Object.keys(kernels).join(', ')}`);
+  }
+  return source;
+}
+
+/** The directory that holds `root.ext4`, the root filesystem of every guest. */
+export async function testRoot(): Promise<string> {
+  const script = join(imageScripts, 'test-root.sh');
+  return artifact('test-root', [await fingerprint(script)], async (directory) => {
+    say('making the root filesystem of the test machines (trixie), about 2 minutes');
+    await bootstrap(script, directory, 'trixie', 'trixie', []);
+  });
+}
+
+/**
+ * The directory of a kernel: `root` (its suite with compiler and headers), `vmlinuz`, `modules.ext4` and `release` (the
+ * name that `uname -r` prints).
+ */
+export async function kernelRoot(kernel: string): Promise<string> {
+  const { suite, release } = kernelSource(kernel);
+  const script = join(imageScripts, 'kernel-root.sh');
+  const inputs = [suite, release, await fingerprint(script)];
+  return artifact(`kernel-${kernel}`, inputs, async (directory) => {
+    say(`making the build root of kernel ${kernel} (${release}), about 2 minutes`);
+    await bootstrap(script, directory, suite, release, [suite, release]);
+  });
+}
+
+/** The initramfs that brings up a guest with a kernel. */
+export async function initramfs(kernel: string): Promise<string> {
+  const root = await kernelRoot(kernel);
+  const scripts = ['initramfs.sh', 'initramfs-init'].map((name) => join(imageScripts, name));
+  const inputs = [root, ...(await Promise.all(scripts.map(fingerprint)))];
+  const directory = await artifact(`initramfs-${kernel}`, inputs, async (out) => {
+    await checkCommand(['bash', join(imageScripts, 'initramfs.sh'), out, root], { env: withSbin });
+  });
+  return join(directory, 'initramfs');
+}
+
+/** The path of the kernel's checkpatch.pl, one version for every machine. */
+export async function checkpatch(): Promise<string> {
+  const script = join(imageScripts, 'checkpatch.sh');
+  const directory = await artifact('checkpatch', [await fingerprint(script)], async (out) => {
+    say('fetching checkpatch (with the kernel source), about a minute');
+    await bootstrap(script, out, 'bookworm', 'bookworm', []);
+  });
+  return join(directory, 'checkpatch.pl');
+}
+
+/** The environment with the directories of the tools that ordinary users do not have on their PATH. */
+const withSbin = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
+
+async function bootstrap(
+  script: string,
+  directory: string,
+  suite: string,
+  release: string,
+  args: readonly string[],
+): Promise<void> {
+  const sources = join(directory, 'sources.list');
+  const options = join(directory, 'apt.conf');
+  await writeFile(sources, await aptSources(suite, release));
+  await writeFile(options, await aptOptions());
+  await checkCommand(asRoot(['bash', script, directory, sources, options, ...args]), {
+    env: withSbin,
+  });
+}
+
+/** Package sources of a suite on the mirror that this machine's own apt uses. */
+async function aptSources(suite: string, release: string): Promise<string> {
+  const format = '$(RELEASE) $(COMPONENT) $(REPO_URI)';
+  const targets = await checkCommand([
+    'apt-get',
+    'indextargets',
+    '--format',
+    format,
+    'Created-By: Packages',
+  ]);
+  const { VERSION_CODENAME: own } = Object.fromEntries(
+    (await checkCommand(['cat', '/etc/os-release'])).split('\n').map((line) => line.split('=')),
+  ) as Record<string, string | undefined>;
+  const mirrors = new Map(
+    targets
+      .split('\n')
+      .map((line) => line.split(' '))
+      .filter(([, component]) => component === 'main')
+      .map(([name, , uri]) => [name, uri]),
+  );
+  const main = mirrors.get(own);
+  if (own === undefined || main === undefined) {
+    throw new Error(
+      'no Debian mirror in the apt configuration of this machine: the test machines are built from Debian packages',
+    );
+  }
+  const lines = [`deb ${main} ${suite} main`, `deb ${main} ${suite}-updates main`];
+  const security = mirrors.get(`${own}-security`);
+  if (security !== undefined) lines.push(`deb ${security} ${suite}-security main`);
+  if (release !== suite) lines.push(`deb ${main} ${release} main`);
+  return `${lines.join('\n')}\n`;
+}
+
+/** How this machine's apt reaches its mirror (proxies, date checks), in the form of apt.conf. */
+async function aptOptions(): Promise<string> {
+  const lines = (await checkCommand(['apt-config', 'dump', 'Acquire'])).split('\n');
+  const wanted = lines.filter((line) => /^Acquire::(Check-|Retries|ForceIPv|https?::)/.test(line));
+  return [...wanted, 'Acquire::Languages "none";', ''].join('\n');
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// suite.js NAME DIRECTORY TIMEOUT_MS FILE...: runs mocha over compiled test files; the readable report goes to stdout,
+// results.xml (JUnit) and counts.json to DIRECTORY. GREP in the environment chooses tests by name.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import Mocha from 'mocha';
+
+const [name = '', directory = '', timeoutMs = '', ...files] = process.argv.slice(2);
+
+class SuiteReporter extends Mocha.reporters.Spec {
+  readonly #xml: Mocha.reporters.XUnit;
+
+  constructor(runner: Mocha.Runner, options: Mocha.MochaOptions) {
+    super(runner, options);
+    const reporterOptions = { output: join(directory, 'results.xml'), suiteName: name };
+    this.#xml = new Mocha.reporters.XUnit(runner, { ...options, reporterOptions });
+    runner.once('end', () => {
+      const passed = runner.stats?.passes ?? 0;
+      const failed = runner.stats?.failures ?? 1;
+      writeFileSync(join(directory, 'counts.json'), JSON.stringify({ passed, failed }));
+    });
+  }
+
+  // Without it mocha does not wait until the XML is on disk.
+  override done(failures: number, finish: (failures: number) => void): void {
+    this.#xml.done(failures, finish);
+  }
+}
+
+const grep = process.env['GREP'];
+const mocha = new Mocha({
+  reporter: SuiteReporter,
+  timeout: Number(timeoutMs),
+  color: process.stdout.isTTY,
+  forbidPending: true,
+  forbidOnly: true,
+  ...(grep === undefined ? {} : { grep }),
+});
+for (const file of files) mocha.addFile(file);
+await mocha.loadFilesAsync();
+mocha.run((failures) => {
+  process.exit(failures === 0 ? 0 : 1);
+});

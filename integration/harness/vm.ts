@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: Apache-2.0
+import { spawn, type ChildProcess } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  openSync,
+  closeSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+} from 'node:fs';
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { accelerator, instructionClock } from './accelerator.js';
+import { defaultKernel, initramfs, kernelRoot, testRoot } from './debian.js';
+import { diskArguments, diskPath, type DiskSpec } from './disk.js';
+import { findComplaint } from './dmesg.js';
+import { packagesImage, payloadImage, sshKeys } from './payload.js';
+import { runCommand, type CommandResult } from './process.js';
+
+export interface VmOptions {
+  name: string;
+  /** A key of the kernel table, '6.1' by default (or ELIO_KERNEL). */
+  kernel?: string;
+  cpus?: number;
+  memoryMib?: number;
+  /**
+   * The guest's clock counts instructions: what it measures is exact, whatever else this machine does. It has one
+   * processor then, and runs slowly.
+   */
+  instructionClock?: boolean;
+  disks?: readonly DiskSpec[];
+  /** Ports of the guest to reach from the host, on 127.0.0.1 (see `hostPort`). */
+  forwardPorts?: readonly number[];
+  /** Gets `serial.log`, `commands.log` and, after `saveLogs`, `dmesg.log`. */
+  logDir: string;
+}
+
+export interface RunOptions {
+  /** 120 seconds by default. The guest's command may go on after it. */
+  timeoutMs?: number;
+  stdin?: Buffer | string;
+}
+
+const bootTimeoutMs = 300_000;
+const runTimeoutMs = 120_000;
+const stopTimeoutMs = 20_000;
+const sshPort = 22;
+const directoryPrefix = 'elio-vm-';
+
+const kernelArguments = [
+  'console=ttyS0 net.ifnames=0 mitigations=off log_buf_len=8M',
+  // The first oops ends the guest; QEMU does not reboot it.
+  'oops=panic panic=-1',
+  // An emulated processor is slow, and shared: only what is stuck for good counts as a stall.
+  'rcupdate.rcu_cpu_stall_timeout=60 sysctl.kernel.watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=120',
+].join(' ');
+
+/** A running test machine. It dies with the process that booted it. */
+export class Vm {
+  #dmesgSeen = 0;
+  #stopped = false;
+
+  private constructor(
+    readonly options: VmOptions,
+    private readonly directory: string,
+    private readonly qemu: ChildProcess,
+    private readonly ssh: readonly string[],
+    private readonly ports: ReadonlyMap<number, number>,
+  ) {}
+
+  /** Builds what is missing, boots a guest and returns when it takes commands. */
+  static async boot(options: VmOptions): Promise<Vm> {
+    const kernel = options.kernel ?? defaultKernel();
+    const kernelDirectory = await kernelRoot(kernel);
+    const images = [
+      ['elio-root', join(await testRoot(), 'root.ext4')],
+      ['elio-kernel', join(kernelDirectory, 'modules.ext4')],
+      ['elio-payload', await payloadImage(kernel)],
+      ['elio-packages', await packagesImage()],
+    ] as const;
+    const keys = await sshKeys();
+    mkdirSync(options.logDir, { recursive: true });
+    const directory = await workDirectory();
+
+    const ports = new Map<number, number>();
+    for (const port of [sshPort, ...(options.forwardPorts ?? [])])
+      ports.set(port, await freePort());
+    const forwards = [...ports].map(
+      ([guest, host]) => `,hostfwd=tcp:127.0.0.1:${String(host)}-:${String(guest)}`,
+    );
+    const argv = ['--pdeathsig', 'KILL', 'qemu-system-x86_64', '-machine', 'q35'];
+    const exact = options.instructionClock ?? false;
+    argv.push(...(exact ? instructionClock : await accelerator(kernel)));
+    argv.push('-smp', exact ? '1' : String(options.cpus ?? 2));
+    argv.push('-m', String(options.memoryMib ?? 1024));
+    argv.push('-nodefaults', '-display', 'none', '-no-reboot');
+    argv.push('-kernel', join(kernelDirectory, 'vmlinuz'), '-initrd', await initramfs(kernel));
+    argv.push('-append', kernelArguments, '-serial', `file:${join(options.logDir, 'serial.log')}`);
+    argv.push('-device', 'virtio-rng-pci', '-netdev', `user,id=net${forwards.join('')}`);
+    argv.push('-device', 'virtio-net-pci,netdev=net');
+    for (const [serial, file] of images) {
+      argv.push('-drive', `if=none,id=${serial},file=${file},format=raw,snapshot=on`);
+      argv.push('-device', `virtio-blk-pci,drive=${serial},serial=${serial}`);
+    }
+    for (const disk of options.disks ?? []) argv.push(...(await diskArguments(disk, directory)));
+
+    const log = openSync(join(options.logDir, 'qemu.log'), 'w');
+    const qemu = spawn('setpriv', argv, {
+      stdio: ['ignore', log, log],
+      env: { ...process.env, TMPDIR: directory },
+    });
+    closeSync(log);
+    const ssh = [
+      '-F',
+      'none',
+      '-o',
+      `ControlPath=${join(directory, 'ssh')}`,
+      '-o',
+      'LogLevel=ERROR',
+    ];
+    const vm = new Vm(options, directory, qemu, ssh, ports);
+    running.add(vm);
+    try {
+      await vm.#waitForBoot();
+      await vm.#connect(join(keys, 'client'));
+    } catch (error) {
+      await vm.stop();
+      throw error;
+    }
+    return vm;
+  }
+
+  /** Runs a shell command as root in the guest. Rejects only when the guest is gone or the time is over. */
+  async run(command: string, options: RunOptions = {}): Promise<CommandResult> {
+    this.#requireRunning();
+    const timeoutMs = options.timeoutMs ?? runTimeoutMs;
+    const argv = ['ssh', ...this.ssh, 'root@guest', command];
+    const startMs = Date.now();
+    const result = await runCommand(argv, {
+      timeoutMs,
+      ...(options.stdin === undefined ? {} : { stdin: options.stdin }),
+    });
+    const seconds = ((Date.now() - startMs) / 1000).toFixed(1);
+    const text = `$ ${command}\n${result.stdout}${result.stderr}[${String(result.status)}, ${seconds} s]\n`;
+    await writeFile(join(this.options.logDir, 'commands.log'), text, {
+      flag: 'a',
+    });
+    if (result.status === 255) {
+      await delay(500);
+      this.#requireRunning();
+    }
+    return result;
+  }
+
+  /** Runs a shell command that has to succeed; returns its stdout, rejects with its stderr. */
+  async sh(command: string, options: RunOptions = {}): Promise<string> {
+    const { status, stdout, stderr } = await this.run(command, options);
+    if (status !== 0) {
+      throw new Error(
+        `in ${this.options.name}, status ${String(status)}: ${command}\n${stdout}${stderr}`.trimEnd(),
+      );
+    }
+    return stdout;
+  }
+
+  /** Copies a file or directory of the host into the guest. */
+  async put(localPath: string, guestPath: string): Promise<void> {
+    await this.#copy(localPath, `root@guest:${guestPath}`);
+  }
+
+  /** Copies a file or directory of the guest to the host. */
+  async get(guestPath: string, localPath: string): Promise<void> {
+    await this.#copy(`root@guest:${guestPath}`, localPath);
+  }
+
+  /** The path of a scratch disk in the guest. */
+  disk(name: string): string {
+    const disk = this.options.disks?.find((candidate) => candidate.name === name);
+    if (!disk) throw new Error(`${this.options.name} was booted without a disk "${name}"`);
+    return diskPath(disk);
+  }
+
+  /** The port on 127.0.0.1 that leads to a port of the guest named in `forwardPorts`. */
+  hostPort(guestPort: number): number {
+    const port = this.ports.get(guestPort);
+    if (port === undefined)
+      throw new Error(
+        `${this.options.name} was booted without forwarding port ${String(guestPort)}`,
+      );
+    return port;
+  }
+
+  /** QEMU's process id. */
+  get pid(): number {
+    return this.qemu.pid ?? 0;
+  }
+
+  /** The arguments of ssh that reach this guest, for an interactive session. */
+  get sshArguments(): readonly string[] {
+    return [...this.ssh, 'root@guest'];
+  }
+
+  /** Rejects when the kernel has complained since the last call (or the boot): BUG, WARNING, stall, hung task and the like. */
+  async checkDmesg(): Promise<void> {
+    const log = (await this.sh(`dmesg | tail -n +${String(this.#dmesgSeen + 1)}`)).trimEnd();
+    if (log !== '') this.#dmesgSeen += log.split('\n').length;
+    const complaint = findComplaint(log);
+    if (complaint !== undefined)
+      throw new Error(`the kernel of ${this.options.name} complained:\n${complaint}`);
+  }
+
+  /** Writes the guest's kernel log to the log directory, if the guest still answers. */
+  async saveLogs(): Promise<void> {
+    if (this.#exited()) return;
+    const { stdout } = await this.run('dmesg');
+    await writeFile(join(this.options.logDir, 'dmesg.log'), stdout);
+  }
+
+  /** Powers the guest off, and kills it if that takes too long. May be called twice. */
+  async stop(): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    if (!this.#exited() && existsSync(join(this.directory, 'ssh'))) {
+      await this.run('poweroff -f', { timeoutMs: stopTimeoutMs }).catch(() => undefined);
+      for (let waitedMs = 0; !this.#exited() && waitedMs < stopTimeoutMs; waitedMs += 100)
+        await delay(100);
+    }
+    this.kill();
+    while (!this.#exited()) await delay(20);
+    running.delete(this);
+  }
+
+  /** Ends the guest at once, as a power failure would, and removes its disks. */
+  kill(): void {
+    this.#stopped = true;
+    this.qemu.kill('SIGKILL');
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  #exited(): boolean {
+    return this.qemu.exitCode !== null || this.qemu.signalCode !== null;
+  }
+
+  #requireRunning(): void {
+    if (!this.#exited()) return;
+    const serial = readFileSync(join(this.options.logDir, 'serial.log'), 'utf8');
+    const qemu = readFileSync(join(this.options.logDir, 'qemu.log'), 'utf8');
+    const why = findComplaint(serial) ?? `${qemu}${serial.split('\n').slice(-20).join('\n')}`;
+    throw new Error(`the test machine ${this.options.name} is gone:\n${why}`);
+  }
+
+  async #waitForBoot(): Promise<void> {
+    const serial = join(this.options.logDir, 'serial.log');
+    for (let waitedMs = 0; waitedMs < bootTimeoutMs; waitedMs += 200) {
+      await delay(200);
+      this.#requireRunning();
+      if (existsSync(serial) && (await readFile(serial, 'utf8')).includes('elio: guest ready'))
+        return;
+    }
+    throw new Error(
+      `${this.options.name} did not boot within ${String(bootTimeoutMs)} ms: see ${serial}`,
+    );
+  }
+
+  /** Opens the one connection that all commands share. */
+  async #connect(identity: string): Promise<void> {
+    const options = [
+      'StrictHostKeyChecking=no',
+      'UserKnownHostsFile=/dev/null',
+      'IdentitiesOnly=yes',
+    ];
+    const argv = [
+      '--pdeathsig',
+      'KILL',
+      'ssh',
+      '-F',
+      'none',
+      ...this.ssh,
+      '-M',
+      '-N',
+      '-i',
+      identity,
+    ];
+    for (const option of options) argv.push('-o', option);
+    argv.push('-p', String(this.hostPort(sshPort)), 'root@127.0.0.1');
+    for (let attempt = 0; attempt < 10; attempt++) {
+      const master = spawn('setpriv', argv, { stdio: 'ignore' });
+      for (let waitedMs = 0; master.exitCode === null && waitedMs < 30_000; waitedMs += 100) {
+        if (existsSync(join(this.directory, 'ssh'))) return;
+        await delay(100);
+      }
+      master.kill('SIGKILL');
+      this.#requireRunning();
+    }
+    throw new Error(
+      `${this.options.name} booted but does not answer on ssh: see ${this.options.logDir}`,
+    );
+  }
+
+  async #copy(source: string, target: string): Promise<void> {
+    this.#requireRunning();
+    const argv = ['scp', '-r', '-p', '-q', ...this.ssh, source, target];
+    const result = await runCommand(argv, { timeoutMs: runTimeoutMs });
+    if (result.status !== 0)
+      throw new Error(`cannot copy ${source} to ${target}: ${result.stderr}`);
+  }
+}
+
+const running = new Set<Vm>();
+
+process.on('exit', () => {
+  for (const vm of running) vm.kill();
+});
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.once(signal, () => process.exit(130));
+}
+
+/** A directory for a guest's disks and socket; those that a killed run left behind are removed. */
+async function workDirectory(): Promise<string> {
+  for (const entry of readdirSync(tmpdir())) {
+    const [, owner] = /^elio-vm-(\d+)-/.exec(entry) ?? [];
+    if (owner !== undefined && !existsSync(`/proc/${owner}`))
+      rmSync(join(tmpdir(), entry), { recursive: true, force: true });
+  }
+  return mkdtemp(join(tmpdir(), `${directoryPrefix}${String(process.pid)}-`));
+}
+
+/** A TCP port of 127.0.0.1 that nobody listens on. */
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => {
+        if (address !== null && typeof address === 'object') resolve(address.port);
+        else reject(new Error('no free TCP port'));
+      });
+    });
+  });
+}

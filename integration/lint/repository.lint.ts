@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from 'node:assert/strict';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { repository } from '../harness/cache.js';
+import { checkpatch, defaultKernel } from '../harness/debian.js';
+import { compileModule } from '../harness/payload.js';
+import { runCommand } from '../harness/process.js';
+
+/** A check passes when its command ends with status 0. */
+async function passes(...argv: string[]): Promise<void> {
+  const { status, stdout, stderr } = await runCommand(argv, { cwd: repository });
+  assert.equal(status, 0, `${argv.join(' ')}\n${stdout}${stderr}`);
+}
+
+async function filesBelow(directory: string, suffix: RegExp): Promise<string[]> {
+  const files = await readdir(join(repository, directory), { recursive: true });
+  return files
+    .filter((file) => suffix.test(file) && !/\.mod\.c$|probed\.h$/.test(file))
+    .map((file) => join(directory, file));
+}
+
+describe('proto', () => {
+  it('is clean for buf', () => passes('npx', 'buf', 'lint', 'proto'));
+  it('is formatted', () => passes('npx', 'buf', 'format', '--diff', '--exit-code', 'proto'));
+  it('does not break clients of the committed API', () =>
+    passes('npx', 'buf', 'breaking', 'proto', '--against', 'proto/baseline.binpb'));
+});
+
+describe('TypeScript', () => {
+  it('is formatted', () => passes('npx', 'prettier', '--check', '.'));
+  it('is clean for eslint', () =>
+    passes('npx', 'eslint', '--config', 'integration/eslint.config.js', '.'));
+});
+
+describe('C', () => {
+  const strict = ['--no-tree', '--strict', '--terse', '--show-types', '--no-summary'];
+
+  it('is clean for checkpatch: the driver', async () => {
+    const files = await filesBelow('driver', /\.[ch]$/);
+    // BIT() does not exist in a header that user space includes.
+    const options = [...strict, '--max-line-length=100', '--ignore=BIT_MACRO'];
+    await passes('perl', await checkpatch(), ...options, '--file', ...files);
+  });
+
+  it('is clean for checkpatch: the test programs', async () => {
+    const files = await filesBelow('integration/guest', /\.[ch]$/);
+    // What is advice for kernel code only: its types, macros and names.
+    const kernelOnly = [
+      'ARRAY_SIZE',
+      'CAMELCASE',
+      'EMBEDDED_FUNCTION_NAME',
+      'PREFER_DEFINED_ATTRIBUTE_MACRO',
+      'PREFER_KERNEL_TYPES',
+      'SPLIT_STRING',
+      'VOLATILE',
+    ];
+    const options = [...strict, '--max-line-length=128', `--ignore=${kernelOnly.join(',')}`];
+    await passes('perl', await checkpatch(), ...options, '--file', ...files);
+  });
+
+  it('compiles without a warning of the compiler or of sparse', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'elio-sparse-'));
+    const output = await compileModule(defaultKernel(), directory, ['C=2', 'CHECK=sparse']);
+    await rm(directory, { recursive: true });
+    const warnings = output.split('\n').filter((line) => /\bwarning:|\berror:/.test(line));
+    assert.deepEqual(warnings, []);
+  });
+});
+
+describe('scripts', () => {
+  it('are free of names of mirrors and registries', async () => {
+    const { stdout } = await runCommand(
+      ['git', 'grep', '-nE', 'https?://[a-z.]*(debian\\.org|npmjs)', '--', '.'],
+      { cwd: repository },
+    );
+    assert.equal(stdout, '');
+  });
+});

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the index says, and where the old content is: exactly the written blocks, on files of any shape, with any cache.
+import assert from 'node:assert/strict';
+import { useVm } from '../harness/scenario.js';
+import { info, ioctl, loadDriver, mountExt4, tests } from './driver.js';
+
+const blockSectors = 8;
+
+interface CowContent {
+  nrChangedBlocks: number;
+  extents: [number, number][];
+}
+
+describe('the index', () => {
+  const vm = useVm({
+    name: 'index',
+    disks: [
+      { name: 'origin', sizeMib: 128 },
+      { name: 'copy', sizeMib: 128 },
+    ],
+  });
+  let origin = '';
+
+  before(async () => {
+    await loadDriver(vm());
+    origin = vm().disk('origin');
+  });
+  afterEach(async () => {
+    await vm().run(`umount /image; ${tests}/ioctl-tool destroy 0; umount /t`);
+  });
+
+  async function cowContent(path: string): Promise<CowContent> {
+    const size = (await vm().sh(`blockdev --getsize64 ${origin}`)).trim();
+    return JSON.parse(await vm().sh(`${tests}/cowcheck ${path} ${size}`)) as CowContent;
+  }
+
+  /** Extents of a file on the device, in sectors. */
+  async function extentsOf(path: string): Promise<[number, number][]> {
+    const lines = (await vm().sh(`${tests}/imagecheck extents ${path}`)).trim().split('\n');
+    return lines.map((line) => line.split(' ').map(Number) as [number, number]);
+  }
+
+  function blocksOf(extents: readonly [number, number][]): number[] {
+    return extents.flatMap(([first, count]) => Array.from({ length: count }, (_, i) => first + i));
+  }
+
+  const readImage = 'dd if=/dev/elastio-snap0 bs=1M iflag=direct status=none';
+
+  it('has exactly the blocks that were written, where nothing else happens', async () => {
+    await mountExt4(vm(), origin, '/t', '-b 4096');
+    await vm().sh('dd if=/dev/urandom of=/t/data bs=1M count=8 oflag=direct status=none && sync');
+    const sectors = blocksOf(await extentsOf('/t/data'));
+    const blockAt = (fileBlock: number): number =>
+      Math.floor((sectors[fileBlock * blockSectors] ?? NaN) / blockSectors);
+    const mine = new Set(sectors.map((sector) => Math.floor(sector / blockSectors)));
+    await ioctl(vm(), 'setup', origin, '/t/cow1', 0, 20);
+
+    const write = (offset: number, count: number): string =>
+      `dd if=/dev/urandom of=/t/data bs=512 seek=${offset} count=${count} oflag=direct conv=notrunc status=none`;
+    // Whole blocks, single sectors, twice the same, the end of one block and the begin of the next.
+    await vm().sh(
+      [write(0, 8), write(0, 8), write(80, 1), write(87, 2), write(8000, 64)].join(' && '),
+    );
+    const expectedInSnapshot = [0, 10, 11, ...Array.from({ length: 8 }, (_, i) => 1000 + i)];
+    await ioctl(vm(), 'inc', 0);
+    await vm().sh([write(8 * 500, 8), write(8 * 1001, 1), write(8 * 2047 + 7, 1)].join(' && '));
+    const expected = [...expectedInSnapshot, 500, 2047].map(blockAt).sort((a, b) => a - b);
+    const { nrChangedBlocks } = await info(vm(), 0);
+    await ioctl(vm(), 'snap', '/t/cow2', 0, 20);
+
+    const content = await cowContent('/t/cow1');
+    const entries = blocksOf(content.extents);
+    assert.deepEqual(
+      entries.filter((block) => mine.has(block)),
+      expected,
+    );
+    // cowcheck has compared the header's count with the entries; the filesystem's own writes come after the call.
+    assert.ok(nrChangedBlocks >= expected.length && nrChangedBlocks <= content.nrChangedBlocks);
+  });
+
+  it('has every block that differs, and no more than the device saw written, on a busy filesystem', async () => {
+    await mountExt4(vm(), origin, '/t', '-b 4096');
+    const written = `awk '{ print $7 }' /sys/class/block/$(basename $(readlink -f ${origin}))/stat`;
+    await vm().sh('mkdir /t/busy && sync');
+    const before = Number(await vm().sh(written));
+    await ioctl(vm(), 'setup', origin, '/t/cow1', 0, 30);
+    // Each image hides the blocks of its own COW file.
+    await vm().sh(`${tests}/imagecheck extents /t/cow1 > /tmp/cow1`);
+    await vm().sh(
+      `dd if=/dev/elastio-snap0 of=${vm().disk('copy')} bs=1M oflag=direct status=none`,
+    );
+    await vm().sh(`${tests}/churn /t/busy 7 & sleep 4; kill $!; sync`);
+    await ioctl(vm(), 'inc', 0);
+    await vm().sh(`${tests}/churn /t/busy 8 & sleep 4; kill $!`);
+    await ioctl(vm(), 'snap', '/t/cow2', 0, 30);
+    const after = Number(await vm().sh(written));
+    await vm().sh(`${tests}/imagecheck extents /t/cow2 > /tmp/cow2`);
+    await vm().sh(
+      `${tests}/imagecheck changed ${vm().disk('copy')} /dev/elastio-snap0 /t/cow1 /tmp/cow1 /tmp/cow2`,
+    );
+    const { nrChangedBlocks } = await cowContent('/t/cow1');
+    assert.ok(nrChangedBlocks > 100, String(nrChangedBlocks));
+    assert.ok(nrChangedBlocks * blockSectors <= after - before, `${nrChangedBlocks} blocks`);
+  });
+
+  /** Overwrites and frees blocks all over, and finds the image to be what it was. */
+  async function checkImageStays(cache: number): Promise<void> {
+    await vm().sh(
+      'cp -r /usr/sbin /t/old && dd if=/dev/urandom of=/t/data bs=1M count=12 status=none && sync',
+    );
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 36, cache);
+    await vm().sh(`${readImage} of=/tmp/before`);
+    await vm().sh(
+      `rm -r /t/old && fio --name=w --filename=/t/data --rw=randwrite --bs=4k --size=12M --io_size=8M --direct=1 --randseed=3 --minimal > /dev/null
+       ${tests}/churn /t 5 & sleep 6; kill $!; wait $!; sync`,
+    );
+    assert.equal((await info(vm(), 0)).error, 0);
+    await vm().sh(`${readImage} | cmp - /tmp/before`);
+    await vm().sh(`${tests}/imagecheck extents /t/cow > /tmp/cow`);
+    await vm().sh(`${tests}/imagecheck zero /dev/elastio-snap0 /tmp/cow`);
+    await vm().sh(`${readImage} | cmp - /tmp/before`);
+  }
+
+  it('finds old content with a cache of no section: pages go to the COW file and come back', async () => {
+    await mountExt4(vm(), origin, '/t', '-b 4096');
+    await checkImageStays(1);
+    await vm().sh(
+      'mkdir -p /image && mount -o ro /dev/elastio-snap0 /image && test -d /image/old/.',
+    );
+  });
+
+  it('finds old content in a COW file of many extents', async () => {
+    await mountExt4(vm(), origin, '/t', '-b 4096');
+    await vm().sh(
+      `mkdir /t/holes && cd /t/holes && for n in $(seq 400); do printf %131072s > $n; done; sync; rm -f *[13579]; cd /; sync`,
+    );
+    await checkImageStays(0);
+    const extents = Number(await vm().sh('wc -l < /tmp/cow'));
+    assert.ok(extents > 64, `only ${extents} extents`);
+  });
+
+  it('finds old content on a filesystem of 1 KiB blocks, the ends of the COW file inside blocks', async () => {
+    await mountExt4(vm(), origin, '/t', '-b 1024');
+    await vm().sh(
+      `mkdir /t/holes && cd /t/holes && for n in $(seq 500); do printf %64512s > $n; done; sync; rm -f *[13579]; cd /; sync`,
+    );
+    await checkImageStays(0);
+    await vm().sh(`awk '$1 % 8 || $2 % 8 { found = 1 } END { exit !found }' /tmp/cow`);
+  });
+
+  it('finds old content on XFS, whose image mounts without recovery', async () => {
+    await vm().sh(
+      `wipefs -qa ${origin}; mkfs.xfs -qf --unsupported -K ${origin} && mkdir -p /t && mount ${origin} /t`,
+    );
+    await vm().sh('cp -r /usr/sbin /t/kept && cd /t/kept && sha256sum * > /tmp/kept; sync');
+    await checkImageStays(0);
+    await vm().sh(
+      'mkdir -p /image && mount -o ro,norecovery,nouuid /dev/elastio-snap0 /image && cd /image/kept && sha256sum --quiet -c /tmp/kept',
+    );
+  });
+});

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stamped sectors (integration/guest/stamper.c) are written from before to after every set-up and transition: an image has
+// nothing that is newer than its instant and nothing older, and no change between two instants is missed.
+import { useVm } from '../harness/scenario.js';
+import { destroyAndCheckExt4, ioctl, loadDriver, mountExt4, rounds, tests } from './driver.js';
+
+const cowMib = 24;
+const partitionStart = 2048;
+
+describe('the instant of a snapshot', () => {
+  const vm = useVm({ name: 'instant', disks: [{ name: 'origin', sizeMib: 96 }] });
+  let partition = '';
+  let seed = 0;
+
+  before(async () => {
+    await loadDriver(vm());
+    const disk = vm().disk('origin');
+    await vm().sh(
+      `printf 'label: dos\\nstart=${partitionStart}, type=83\\n' | sfdisk -q ${disk} && udevadm settle`,
+    );
+    partition = `${disk}-part1`;
+    await mountExt4(vm(), partition, '/t');
+  });
+  beforeEach(async () => {
+    seed += 1;
+    await vm().sh('rm -f /tmp/log');
+  });
+
+  /** One ioctl while the writers go on, its begin and end in their log. */
+  async function call(name: string, ...words: (string | number)[]): Promise<void> {
+    await vm().sh(`${tests}/stamper call /tmp/log ${name} ${tests}/ioctl-tool ${words.join(' ')}`);
+    await vm().sh('udevadm settle');
+  }
+
+  /** The image of a call has the instant's content, and has it twice. */
+  async function checkImage(name: string): Promise<void> {
+    await vm().sh(`${tests}/stampcheck image /tmp/log ${name} /dev/elastio-snap0`);
+    const read = 'dd if=/dev/elastio-snap0 bs=1M iflag=direct status=none';
+    await vm().sh(`${read} of=/tmp/once && ${read} | cmp - /tmp/once`);
+    await vm().sh(`${tests}/stampcheck image /tmp/log ${name} /dev/elastio-snap0`);
+  }
+
+  async function checkRounds(targets: string, threads: number, align: number): Promise<void> {
+    const size = (await vm().sh(`blockdev --getsize64 ${partition}`)).trim();
+    await vm().sh(`${tests}/stamper run /tmp/log ${seed} ${threads} ${align} ${targets}`);
+    await call('call0', 'setup', partition, '/t/cow0', 0, cowMib);
+    await checkImage('call0');
+    const last = rounds(4, 100);
+    for (let round = 1; round <= last; round += 1) {
+      await ioctl(vm(), 'inc', 0);
+      await call(`call${round}`, 'snap', `/t/cow${round}`, 0, cowMib);
+      await checkImage(`call${round}`);
+      await vm().sh(
+        `${tests}/stampcheck changed /tmp/log call${round - 1} call${round} /t/cow${round - 1} ${size} && rm /t/cow${round - 1}`,
+      );
+    }
+    await vm().sh(`${tests}/stamper stop /tmp/log`);
+    // Read past the page cache of the partition, which knows nothing of writes through the disk.
+    await vm().sh(`sync; ${tests}/stampcheck origin /tmp/log ${partition}`);
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh('rm -f /t/a /t/b');
+  }
+
+  it('holds for writers of files, whole blocks and sectors, while others use the filesystem', async () => {
+    await vm().sh(
+      `mkdir /t/busy && { ${tests}/churn /t/busy ${seed} < /dev/null > /tmp/churn.log 2>&1 & echo $! > /run/churn; }`,
+    );
+    await checkRounds('/t/a,4 /t/b,6', 4, 1);
+    await vm().sh('kill $(cat /run/churn)');
+  });
+
+  it('holds for a writer that goes through the whole disk', async () => {
+    await checkRounds(`/t/a,4 /t/b,4,${vm().disk('origin')},${partitionStart}`, 4, 8);
+  });
+
+  it('leaves the filesystem clean', async () => {
+    await ioctl(vm(), 'setup', partition, '/t/cow', 0, cowMib);
+    await vm().sh('mkdir /image && mount -o ro /dev/elastio-snap0 /image && ls /image > /dev/null');
+    await vm().sh('umount /image && e2fsck -fn /dev/elastio-snap0');
+    await destroyAndCheckExt4(vm(), 0, partition);
+  });
+});

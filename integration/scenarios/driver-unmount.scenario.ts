@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// Unmounting a tracked filesystem and unloading the module, in every state: no oops, no pin left, nothing of the origin lost.
+import assert from 'node:assert/strict';
+import { useVm } from '../harness/scenario.js';
+import { info, ioctl, loadDriver, mountExt4, tests, tryIoctl } from './driver.js';
+
+const states = ['snapshot', 'incremental', 'failed'] as const;
+type State = (typeof states)[number];
+
+describe('the end of a tracked filesystem', () => {
+  const vm = useVm({ name: 'unmount', disks: [{ name: 'origin', sizeMib: 64 }] });
+  let origin = '';
+
+  before(async () => {
+    await loadDriver(vm());
+    origin = vm().disk('origin');
+  });
+  beforeEach(async () => {
+    await mountExt4(vm(), origin, '/t');
+    await vm().sh('cp -r /etc /t/kept && cd /t && find kept -type f | xargs sha256sum > /tmp/sums');
+  });
+
+  async function bringTo(state: State): Promise<void> {
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 4);
+    await vm().sh('echo changed > /t/file && sync');
+    if (state === 'incremental') await ioctl(vm(), 'inc', 0);
+    if (state !== 'failed') return;
+    await vm().sh(
+      'for n in 1 2; do dd if=/dev/zero of=/t/zeros bs=1M count=8 oflag=direct status=none; done',
+    );
+    assert.equal((await info(vm(), 0)).error, -27);
+  }
+
+  /** Unmounted, sound, and everything is there. */
+  async function checkOrigin(): Promise<void> {
+    await vm().sh(
+      `e2fsck -fn ${origin} && mount ${origin} /t && cd /t && sha256sum --quiet -c /tmp/sums`,
+    );
+    await vm().sh('test "$(cat /t/file)" = changed');
+  }
+
+  /** An unmount ends at most the tracker. */
+  async function checkTracker(state: State): Promise<void> {
+    const { error } = await info(vm(), 0);
+    assert.equal(error, state === 'failed' ? -27 : -19);
+    await ioctl(vm(), 'destroy', 0);
+    assert.equal(await tryIoctl(vm(), 'info', 0), 'ENOENT');
+  }
+
+  /** A COW file that was left is an ordinary file. */
+  async function checkLeftFile(state: State): Promise<void> {
+    if (state === 'failed') await vm().sh('! test -e /t/cow');
+    else await vm().sh('rm /t/cow');
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 4);
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh('umount /t');
+  }
+
+  for (const state of states) {
+    it(`is not held up by a tracker: ${state}`, async () => {
+      await bringTo(state);
+      await vm().sh('umount /t');
+      await checkTracker(state);
+      await checkOrigin();
+      await checkLeftFile(state);
+    });
+
+    it(`comes with the last of several mounts, a lazy one too: ${state}`, async () => {
+      await bringTo(state);
+      await vm().sh('mkdir -p /b && mount --bind /t /b && umount /t && sync');
+      assert.equal((await info(vm(), 0)).error, state === 'failed' ? -27 : 0);
+      await vm().sh(
+        'exec 9> /b/open; umount -l /b; echo still >&9; exec 9>&-; while grep -q " /b " /proc/mounts; do sleep 0.1; done',
+      );
+      await vm().sh(`until e2fsck -fn ${origin} > /dev/null; do sleep 0.2; done`);
+      await checkTracker(state);
+      await checkOrigin();
+      await checkLeftFile(state);
+    });
+
+    it(`is not there yet when the module goes: ${state}`, async () => {
+      await bringTo(state);
+      await vm().sh('rmmod elastio-snap');
+      await vm().sh('! test -e /t/cow && ! test -e /dev/elastio-snap0 && umount /t');
+      await checkOrigin();
+      await loadDriver(vm());
+      await ioctl(vm(), 'setup', origin, '/t/cow', 0, 4);
+      await ioctl(vm(), 'destroy', 0);
+      await vm().sh('umount /t');
+    });
+  }
+
+  it('makes an open image give errors, and the module stays until it is closed', async () => {
+    await bringTo('snapshot');
+    await vm().sh(
+      'exec 9< /dev/elastio-snap0; sleep 600 < /dev/null > /dev/null 2>&1 & echo $! > /run/holder',
+    );
+    const refused = await vm().run('rmmod elastio-snap');
+    assert.match(refused.stderr, /in use/);
+    assert.equal((await info(vm(), 0)).error, 0);
+    await vm().sh('umount /t');
+    const read = await vm().run('dd if=/dev/elastio-snap0 of=/dev/null bs=4k count=1 iflag=direct');
+    assert.match(read.stderr, /Input\/output error/);
+    assert.equal(await tryIoctl(vm(), 'destroy', 0), 'EBUSY');
+    await vm().sh(
+      'kill $(cat /run/holder); while kill -0 $(cat /run/holder); do sleep 0.1; done 2> /dev/null',
+    );
+    await checkTracker('snapshot');
+    await checkOrigin();
+    await checkLeftFile('snapshot');
+  });
+
+  it('comes while programs write, without a complaint of the kernel', async () => {
+    for (let round = 0; round < 5; round += 1) {
+      await bringTo(round % 2 === 0 ? 'snapshot' : 'incremental');
+      await vm().sh(
+        `mkdir -p /t/busy; ${tests}/churn /t/busy ${round} & sleep 1; umount -l /t; sleep 0.5; kill $!; wait $! || true`,
+      );
+      await vm().sh(`until e2fsck -fn ${origin} > /dev/null; do sleep 0.2; done`);
+      await ioctl(vm(), 'destroy', 0);
+      await checkOrigin();
+      await vm().sh('rm -rf /t/cow /t/busy');
+    }
+    await vm().sh('umount /t');
+  });
+});
+
+describe('what cannot be tracked', () => {
+  const vm = useVm({ name: 'refused', disks: [{ name: 'origin', sizeMib: 64 }] });
+
+  before(async () => {
+    await loadDriver(vm());
+  });
+  afterEach(async () => {
+    assert.equal(await tryIoctl(vm(), 'info', 0), 'ENOENT');
+    await vm().sh('! ls /t/cow* 2> /dev/null && umount /t');
+  });
+
+  it('is refused with a reason: journalled data', async () => {
+    const origin = vm().disk('origin');
+    await vm().sh(`mkfs.ext4 -qF ${origin} && mkdir -p /t && mount -o data=journal ${origin} /t`);
+    assert.equal(await tryIoctl(vm(), 'setup', origin, '/t/cow', 0, 4), 'EOPNOTSUPP');
+    await vm().sh('dmesg | tail -5 | grep "elastio-snap: .*journal"');
+  });
+
+  it('is refused with a reason: a filesystem that nobody has tried', async () => {
+    const origin = vm().disk('origin');
+    await vm().sh(`mkfs.vfat ${origin} > /dev/null && mount ${origin} /t`);
+    assert.equal(await tryIoctl(vm(), 'setup', origin, '/t/cow', 0, 4), 'EOPNOTSUPP');
+    await vm().sh('dmesg | tail -5 | grep "elastio-snap: .*vfat is not supported"');
+  });
+});

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the driver's scenarios share: the module, its ioctls (through integration/guest/ioctl-tool.c), filesystems to track.
+import assert from 'node:assert/strict';
+import type { Vm } from '../harness/vm.js';
+
+export const tests = '/opt/elio/tests';
+
+/** How often a test repeats itself: more with ELIO_LENGTH=long. */
+export function rounds(short: number, long: number): number {
+  return process.env['ELIO_LENGTH'] === 'long' ? long : short;
+}
+
+/** What `ioctl-tool info` prints. */
+export interface TrackerInfo {
+  minor: number;
+  flags: number;
+  state: number;
+  error: number;
+  cacheSizeBytes: number;
+  cowSizeBytes: number;
+  seqId: number;
+  uuid: string;
+  cow: string;
+  bdev: string;
+  version: number;
+  nrChangedBlocks: number;
+  ignoreErrors: number;
+}
+
+/** The states of a tracker, as `TrackerInfo.state` has them. */
+export const incremental = 2;
+export const snapshot = 3;
+
+export async function loadDriver(vm: Vm): Promise<void> {
+  await vm.sh('insmod /opt/elio/elastio-snap.ko');
+}
+
+/** Makes one ioctl and resolves with 'ok', the number asked for, or the name of the errno. */
+export async function tryIoctl(vm: Vm, ...words: readonly (string | number)[]): Promise<string> {
+  const { stdout, stderr } = await vm.run(`${tests}/ioctl-tool ${words.join(' ')}`);
+  assert.equal(stderr, '');
+  return stdout.trim();
+}
+
+/** Makes one ioctl that has to succeed, and waits until udev has seen the image come or go. */
+export async function ioctl(vm: Vm, ...words: readonly (string | number)[]): Promise<void> {
+  assert.equal(await tryIoctl(vm, ...words), 'ok', words.join(' '));
+  await vm.sh('udevadm settle');
+}
+
+export async function info(vm: Vm, minor: number): Promise<TrackerInfo> {
+  return JSON.parse(await tryIoctl(vm, 'info', minor)) as TrackerInfo;
+}
+
+/** Makes an ext4 that writes nothing on its own account, and mounts it. */
+export async function mountExt4(
+  vm: Vm,
+  device: string,
+  directory: string,
+  options = '',
+): Promise<void> {
+  await vm.sh(
+    `mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0,nodiscard ${options} ${device} && ` +
+      `mkdir -p ${directory} && mount ${device} ${directory}`,
+  );
+}
+
+/** Destroys the tracker and unmounts; fails when that cannot be done or the filesystem is damaged. */
+export async function destroyAndCheckExt4(vm: Vm, minor: number, device: string): Promise<void> {
+  await ioctl(vm, 'destroy', minor);
+  await vm.sh(`umount ${device} && e2fsck -fn ${device}`);
+}
