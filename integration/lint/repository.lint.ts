@@ -9,9 +9,27 @@ import { compileModule } from '../harness/payload.js';
 import { runCommand } from '../harness/process.js';
 
 /** A check passes when its command ends with status 0. */
-async function passes(...argv: string[]): Promise<void> {
-  const { status, stdout, stderr } = await runCommand(argv, { cwd: repository });
+function passes(...argv: string[]): Promise<void> {
+  return passesIn(repository, ...argv);
+}
+
+async function passesIn(directory: string, ...argv: string[]): Promise<void> {
+  const { status, stdout, stderr } = await runCommand(argv, { cwd: directory });
   assert.equal(status, 0, `${argv.join(' ')}\n${stdout}${stderr}`);
+}
+
+/** In a directory of its own, because checkpatch leaves a cache where it runs. */
+async function checkpatchPasses(
+  options: readonly string[],
+  files: readonly string[],
+): Promise<void> {
+  const paths = files.map((file) => join(repository, file));
+  const directory = await mkdtemp(join(tmpdir(), 'elio-checkpatch-'));
+  try {
+    await passesIn(directory, 'perl', await checkpatch(), ...options, '--file', ...paths);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
 }
 
 async function filesBelow(directory: string, suffix: RegExp): Promise<string[]> {
@@ -41,7 +59,7 @@ describe('C', () => {
     const files = await filesBelow('driver', /\.[ch]$/);
     // BIT() does not exist in a header that user space includes.
     const options = [...strict, '--max-line-length=100', '--ignore=BIT_MACRO'];
-    await passes('perl', await checkpatch(), ...options, '--file', ...files);
+    await checkpatchPasses(options, files);
   });
 
   it('is clean for checkpatch: the test programs', async () => {
@@ -57,7 +75,7 @@ describe('C', () => {
       'VOLATILE',
     ];
     const options = [...strict, '--max-line-length=128', `--ignore=${kernelOnly.join(',')}`];
-    await passes('perl', await checkpatch(), ...options, '--file', ...files);
+    await checkpatchPasses(options, files);
   });
 
   it('compiles without a warning of the compiler or of sparse', async () => {

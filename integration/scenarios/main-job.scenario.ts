@@ -26,6 +26,7 @@ describe('main job', () => {
       { name: 'data', sizeMib: dataMib },
       { name: 'spare', sizeMib: dataMib + 8 },
       { name: 'small', sizeMib: dataMib - 16 },
+      { name: 'sectors-4k', sizeMib: dataMib, blockSize: 4096 },
     ],
   });
   let directory = '';
@@ -146,6 +147,28 @@ describe('main job', () => {
         );
       }),
     );
+  });
+
+  it('restores a volume that ends within a sector of the target', async () => {
+    const { host, elioctl } = first();
+    const { vm } = host;
+    const file = join(directory, 'odd.img');
+    const sizeBytes = 20 * mib + 512;
+    const odd = (
+      await vm.sh(`truncate -s ${sizeBytes} /tmp/odd && losetup -f --show /tmp/odd`)
+    ).trim();
+    await vm.sh(
+      `head -c 512 /dev/zero | tr '\\0' Z | dd of=${odd} seek=${20 * mib} oflag=seek_bytes status=none`,
+    );
+    await mountExt4(vm, odd, '/t/odd');
+    await vm.sh('cp -r /etc /t/odd && sync');
+    const full = await elioctl.backup('--verify', '--keep-snapshot', odd, file);
+    assert.equal(full.volume_bytes, sizeBytes);
+    const { minor } = full;
+    await elioctl.check('restore', '--yes', file, disk('sectors-4k'));
+    await vm.sh(`cmp -n ${sizeBytes} /dev/elastio-snap${minor} ${disk('sectors-4k')}`);
+    await elioctl.check('destroy', String(minor));
+    await vm.sh(`umount /t/odd && losetup -d ${odd} && rm /tmp/odd`);
   });
 
   describe('broken and run again', () => {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { createHash, randomUUID } from 'node:crypto';
-import { constants } from 'node:fs';
-import { open, realpath, type FileHandle } from 'node:fs/promises';
+import { realpath } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { status } from '@grpc/grpc-js';
 import {
@@ -15,16 +14,23 @@ import {
   type WriteBlocksRequest,
   type WriteBlocksResponse,
 } from '../../../proto/gen/elio/v1/restore.js';
+import { BLOCK_SIZE } from '../driver/layout.js';
 import { AgentError, isErrnoException } from '../errors.js';
 import { deviceSizeBytes, holdersOf } from '../os/block-devices.js';
-import { alignedBuffer, openDirect, readDevice, zeroDevice } from '../os/direct-io.js';
+import {
+  alignedBuffer,
+  alignedLength,
+  DeviceWriter,
+  openDirect,
+  readDevice,
+} from '../os/direct-io.js';
 import { blockDeviceNumber, readMounts } from '../os/mounts.js';
 import { clientStream, unary } from '../server/rpc.js';
 import type { RequestLog } from '../state/requests.js';
 import { CHUNK_SIZE, chunkDigest } from './chunks.js';
 import type { Trackers } from './trackers.js';
 
-const ALIGNMENT = 512n;
+const BLOCK = BigInt(BLOCK_SIZE);
 
 /** A client that does nothing for so long is gone; the target is given up. */
 const IDLE_LIMIT_MS = 10 * 60 * 1000;
@@ -33,21 +39,13 @@ interface Restore {
   id: string;
   target: string;
   sizeBytes: bigint;
-  file: FileHandle;
+  device: DeviceWriter;
   idle: NodeJS.Timeout;
   writers: number;
 }
 
 function precondition(reason: string, message: string, target: string): AgentError {
   return new AgentError(status.FAILED_PRECONDITION, reason, message, { device: target });
-}
-
-async function writeFully(file: FileHandle, data: Buffer, position: number): Promise<void> {
-  let done = 0;
-  while (done < data.length) {
-    const { bytesWritten } = await file.write(data, done, data.length - done, position + done);
-    done += bytesWritten;
-  }
 }
 
 /** The checksum of the first bytes of a target, as CommitRestore defines it; read from the device, not from memory. */
@@ -57,9 +55,9 @@ async function sha256Tree(target: string, sizeBytes: bigint): Promise<string> {
   const device = await openDirect(target);
   try {
     for (let offset = 0; offset < Number(sizeBytes); offset += CHUNK_SIZE) {
-      const data = buffer.subarray(0, Math.min(CHUNK_SIZE, Number(sizeBytes) - offset));
-      await readDevice(device, data, offset);
-      tree.update(chunkDigest(data));
+      const length = Math.min(CHUNK_SIZE, Number(sizeBytes) - offset);
+      await readDevice(device, buffer.subarray(0, alignedLength(length)), offset, length);
+      tree.update(chunkDigest(buffer.subarray(0, length)));
     }
   } finally {
     await device.close();
@@ -136,18 +134,16 @@ export class RestoreService {
   private begin(r: BeginRestoreRequest): Promise<BeginRestoreResponse> {
     return this.requests.once(r.requestId, 'BeginRestore', BeginRestoreResponse, async () => {
       const target = await this.checkTarget(r.targetDevice, r.sizeBytes);
-      const file = await open(target, constants.O_RDWR | constants.O_EXCL).catch(
-        (error: unknown) => {
-          if (!isErrnoException(error) || error.code !== 'EBUSY') throw error;
-          throw precondition('TARGET_IN_USE', `${target} is in use by another program`, target);
-        },
-      );
+      const device = await DeviceWriter.open(target).catch((error: unknown) => {
+        if (!isErrnoException(error) || error.code !== 'EBUSY') throw error;
+        throw precondition('TARGET_IN_USE', `${target} is in use by another program`, target);
+      });
       const id = randomUUID();
       const restore: Restore = {
         id,
         target,
         sizeBytes: r.sizeBytes,
-        file,
+        device,
         writers: 0,
         idle: setTimeout(() => void this.giveUp(id), IDLE_LIMIT_MS).unref(),
       };
@@ -178,26 +174,36 @@ export class RestoreService {
     if (!restore) return;
     this.restores.delete(id);
     clearTimeout(restore.idle);
-    await restore.file.close();
+    await restore.device.close();
   }
 
-  private checkRange(restore: Restore, offset: bigint, length: bigint): void {
-    const aligned = offset % ALIGNMENT === 0n && length % ALIGNMENT === 0n;
-    if (length > 0n && aligned && offset + length <= restore.sizeBytes) return;
+  private checkRange(
+    restore: Restore,
+    offset: bigint,
+    length: bigint,
+    most = restore.sizeBytes,
+  ): void {
+    const end = offset + length;
+    const whole = offset % BLOCK === 0n && (length % BLOCK === 0n || end === restore.sizeBytes);
+    if (length > 0n && length <= most && whole && end <= restore.sizeBytes) return;
     throw new AgentError(
       status.OUT_OF_RANGE,
       'OFFSET_BEHIND_END',
-      `bytes ${String(offset)} to ${String(offset + length)} are not within the backup of ${String(restore.sizeBytes)}`,
+      `bytes ${String(offset)} to ${String(end)} are not at most ${String(most)} bytes of whole blocks of ${String(BLOCK)} within the backup of ${String(restore.sizeBytes)}`,
       { device: restore.target },
     );
   }
 
-  /** Writes one message; returns the bytes written. */
-  private async writeMessage(restore: Restore, message: WriteBlocksRequest): Promise<bigint> {
+  /** Writes one message; returns the bytes written. `scratch` is an aligned buffer of a chunk. */
+  private async writeMessage(
+    restore: Restore,
+    message: WriteBlocksRequest,
+    scratch: Buffer,
+  ): Promise<bigint> {
     const { content } = message;
     if (content?.$case === 'data') {
       const { offsetBytes, data, crc32: checksum } = content.value;
-      this.checkRange(restore, offsetBytes, BigInt(data.length));
+      this.checkRange(restore, offsetBytes, BigInt(data.length), BigInt(CHUNK_SIZE));
       if (crc32(data) !== checksum) {
         throw new AgentError(
           status.DATA_LOSS,
@@ -206,13 +212,13 @@ export class RestoreService {
           { device: restore.target },
         );
       }
-      await writeFully(restore.file, data, Number(offsetBytes));
+      await restore.device.write(data, Number(offsetBytes), scratch);
       return BigInt(data.length);
     }
     if (content?.$case === 'hole') {
       const { offsetBytes, lengthBytes } = content.value;
       this.checkRange(restore, offsetBytes, lengthBytes);
-      await zeroDevice(restore.file, offsetBytes, lengthBytes);
+      await restore.device.zero(offsetBytes, lengthBytes);
       return lengthBytes;
     }
     return 0n;
@@ -221,6 +227,7 @@ export class RestoreService {
   private async write(messages: AsyncIterable<WriteBlocksRequest>): Promise<WriteBlocksResponse> {
     let restore: Restore | undefined;
     let writtenBytes = 0n;
+    const scratch = alignedBuffer(CHUNK_SIZE);
     try {
       for await (const message of messages) {
         if (!restore) {
@@ -228,7 +235,7 @@ export class RestoreService {
           restore.writers += 1;
         }
         restore.idle.refresh();
-        writtenBytes += await this.writeMessage(restore, message);
+        writtenBytes += await this.writeMessage(restore, message, scratch);
       }
     } finally {
       if (restore) restore.writers -= 1;
@@ -249,7 +256,7 @@ export class RestoreService {
     const restore = this.find(r.restoreId);
     this.checkNoWriters(restore);
     try {
-      await restore.file.sync();
+      await restore.device.sync();
       const actual = await sha256Tree(restore.target, restore.sizeBytes);
       if (actual !== r.sha256Tree) {
         throw new AgentError(

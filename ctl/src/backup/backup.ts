@@ -30,6 +30,8 @@ export interface BackupResult {
   type: 'full' | 'incremental';
   reason: string;
   device: string;
+  /** The tracker of the device. */
+  minor: number;
   file: string;
   /** Bytes of data that were streamed. */
   sent_bytes: number;
@@ -145,6 +147,7 @@ async function run(
     type: source.base ? 'incremental' : 'full',
     reason,
     device: blockDevice,
+    minor,
     file: destination.path,
     sent_bytes: source.stream.sentBytes(),
     covered_bytes: Number(source.stream.header.totalBytes),
