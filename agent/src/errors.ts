@@ -7,8 +7,8 @@ import { Status } from '../../proto/gen/google/rpc/status.js';
 export const ERROR_DOMAIN = 'elio';
 const DETAILS_KEY = 'grpc-status-details-bin';
 const ERROR_INFO_URL = 'type.googleapis.com/google.rpc.ErrorInfo';
-/** Characters of one text in a status: longer ones (a path) would not fit in the trailers of HTTP/2. */
-const MAX_TEXT = 1000;
+/** Characters of one text in a status: longer ones (a path) would not fit in trailers, which many limit to 8 KiB. */
+const MAX_TEXT = 300;
 
 const clip = (text: string): string =>
   text.length <= MAX_TEXT ? text : `${text.slice(0, MAX_TEXT - 1)}…`;
