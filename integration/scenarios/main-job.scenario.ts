@@ -155,7 +155,9 @@ describe('main job', () => {
     const file = join(directory, 'odd.img');
     const sizeBytes = 20 * mib + 512;
     const odd = (
-      await vm.sh(`truncate -s ${sizeBytes} /tmp/odd && losetup -f --show /tmp/odd`)
+      await vm.sh(
+        `modprobe loop && truncate -s ${sizeBytes} /tmp/odd && losetup -f --show /tmp/odd`,
+      )
     ).trim();
     await vm.sh(
       `head -c 512 /dev/zero | tr '\\0' Z | dd of=${odd} seek=${20 * mib} oflag=seek_bytes status=none`,
