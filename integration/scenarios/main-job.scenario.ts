@@ -360,15 +360,15 @@ describe('main job', () => {
     });
 
     it('says that the target is unusable when a restore is interrupted', async () => {
-      const { elioctl, file } = first();
+      const { host, elioctl, file } = first();
+      const written = `awk '{ print $7 }' /sys/block/$(basename $(readlink -f ${disk('spare')}))/stat`;
+      const before = (await host.vm.sh(written)).trim();
       const [program = '', ...args] = elioctl.argv('restore', '--yes', file, disk('spare'));
       const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
       let said = '';
       child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
       const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
-      await first().host.vm.sh(
-        `s=$(basename $(readlink -f ${disk('spare')})); until [ $(awk '{ print $7 }' /sys/block/$s/stat) -gt 100 ]; do sleep 0.2; done`,
-      );
+      await host.vm.sh(`until [ $(${written}) -gt ${before} ]; do sleep 0.1; done`);
       child.kill('SIGINT');
       assert.equal(await ended, exit.interrupted);
       assert.match(said, /unusable/);
