@@ -93,14 +93,73 @@ static void insert_save(struct esnap_epoch *ep, struct esnap_save *new)
 	spin_unlock(&ep->lock);
 }
 
+/*
+ * Used pages are used again before new ones are had: many kernels clear each
+ * page that they give, which costs as much as a copy.  There are PAGE_RESERVE
+ * pages at least, in use or not.
+ */
+static struct page *get_free_page(struct esnap_copy *c)
+{
+	struct page *page;
+
+	spin_lock(&c->page_lock);
+	page = list_first_entry_or_null(&c->free_pages, struct page, lru);
+	if (page) {
+		list_del(&page->lru);
+		c->nr_free_pages--;
+	}
+	spin_unlock(&c->page_lock);
+	return page ?: alloc_page(SAVE_GFP);
+}
+
+static void put_free_page(struct esnap_copy *c, struct page *page)
+{
+	bool keep;
+
+	spin_lock(&c->page_lock);
+	keep = c->nr_free_pages < PAGE_RESERVE;
+	if (keep) {
+		list_add(&page->lru, &c->free_pages);
+		c->nr_free_pages++;
+	}
+	spin_unlock(&c->page_lock);
+	if (!keep)
+		__free_page(page);
+}
+
+static void free_all_pages(struct esnap_copy *c)
+{
+	struct page *page, *next;
+
+	list_for_each_entry_safe(page, next, &c->free_pages, lru)
+		__free_page(page);
+}
+
+static int alloc_page_reserve(struct esnap_copy *c)
+{
+	spin_lock_init(&c->page_lock);
+	INIT_LIST_HEAD(&c->free_pages);
+	c->nr_free_pages = 0;
+	while (c->nr_free_pages < PAGE_RESERVE) {
+		struct page *page = alloc_page(GFP_KERNEL);
+
+		if (!page) {
+			free_all_pages(c);
+			return -ENOMEM;
+		}
+		put_free_page(c, page);
+	}
+	return 0;
+}
+
 static void free_pages_of(struct esnap_copy *c, struct esnap_save *save)
 {
 	u32 i;
 
 	for (i = 0; i < save->nr; i++)
-		mempool_free(save->pages[i], &c->page_pool);
+		put_free_page(c, save->pages[i]);
 	if (save->pages != save->inline_pages)
-		mempool_free(virt_to_page(save->pages), &c->page_pool);
+		put_free_page(c, virt_to_page(save->pages));
 	atomic_sub(save->nr, &c->nr_pages);
 }
 
@@ -173,7 +232,7 @@ static struct esnap_save *alloc_save(struct esnap_epoch *ep, u64 first, u32 nr)
 		return NULL;
 	save->pages = save->inline_pages;
 	if (nr > ESNAP_INLINE_PAGES) {
-		struct page *array = mempool_alloc(&c->page_pool, SAVE_GFP);
+		struct page *array = get_free_page(c);
 
 		if (array)
 			save->pages = page_address(array);
@@ -181,7 +240,7 @@ static struct esnap_save *alloc_save(struct esnap_epoch *ep, u64 first, u32 nr)
 			nr = ESNAP_INLINE_PAGES;
 	}
 	for (save->nr = 0; save->nr < nr; save->nr++) {
-		save->pages[save->nr] = mempool_alloc(&c->page_pool, SAVE_GFP);
+		save->pages[save->nr] = get_free_page(c);
 		if (!save->pages[save->nr])
 			break;
 	}
@@ -397,6 +456,15 @@ static enum verdict process(struct esnap_tracker *t, struct bio *bio)
 	return ADMITTED;
 }
 
+static void kick_store(struct esnap_tracker *t, bool flush)
+{
+	struct esnap_copy *c = &t->copy;
+
+	if (flush)
+		WRITE_ONCE(c->flush, true);
+	mod_delayed_work(c->store_wq, &c->store_work, 0);
+}
+
 /*
  * Publish first the data, then the bits: a reader of the image that finds a bit
  * finds the save, and whoever sees the write that is let go sees the bit.
@@ -405,6 +473,7 @@ static void finish_read(struct esnap_tracker *t, struct esnap_save *save)
 {
 	struct esnap_epoch *ep = save->epoch;
 	struct esnap_copy *c = &t->copy;
+	u64 nr;
 
 	ep->nr_reading--;
 	if (save->status)
@@ -420,17 +489,12 @@ static void finish_read(struct esnap_tracker *t, struct esnap_save *save)
 	if (list_empty(&ep->unstored))
 		ep->flush_at = jiffies + STORE_DELAY;
 	list_add_tail(&save->list, &ep->unstored);
-	ep->nr_unstored += save->nr;
+	nr = ep->nr_unstored += save->nr;
 	spin_unlock(&ep->lock);
-}
-
-static void kick_store(struct esnap_tracker *t, bool flush)
-{
-	struct esnap_copy *c = &t->copy;
-
-	if (flush)
-		WRITE_ONCE(c->flush, true);
-	mod_delayed_work(c->store_wq, &c->store_work, 0);
+	if (nr >= STORE_BLOCKS)
+		kick_store(t, false);
+	else
+		queue_delayed_work(c->store_wq, &c->store_work, STORE_DELAY);
 }
 
 static void save_work(struct work_struct *work)
@@ -439,7 +503,7 @@ static void save_work(struct work_struct *work)
 	struct esnap_copy *c = &t->copy;
 	struct llist_node *done = llist_reverse_order(llist_del_all(&c->read_done));
 	unsigned int noio = memalloc_noio_save();
-	bool stored = done, blocked = false;
+	bool blocked = false;
 	struct bio_list held;
 	struct blk_plug plug;
 	struct bio *bio;
@@ -465,8 +529,8 @@ static void save_work(struct work_struct *work)
 	blk_finish_plug(&plug);
 	memalloc_noio_restore(noio);
 
-	if (stored || blocked)
-		kick_store(t, blocked);
+	if (blocked)
+		kick_store(t, true);
 }
 
 /* --- the release worker ---------------------------------------------------- */
@@ -709,7 +773,7 @@ int esnap_copy_init(struct esnap_tracker *t)
 	err = mempool_init_slab_pool(&c->save_pool, SAVE_RESERVE, save_cache);
 	if (err)
 		goto err_bios;
-	err = mempool_init_page_pool(&c->page_pool, PAGE_RESERVE, 0);
+	err = alloc_page_reserve(c);
 	if (err)
 		goto err_saves;
 	err = -ENOMEM;
@@ -730,7 +794,7 @@ err_store_wq:
 err_save_wq:
 	destroy_workqueue(c->save_wq);
 err_pages:
-	mempool_exit(&c->page_pool);
+	free_all_pages(c);
 err_saves:
 	mempool_exit(&c->save_pool);
 err_bios:
@@ -747,7 +811,7 @@ void esnap_copy_exit(struct esnap_tracker *t)
 	destroy_workqueue(c->release_wq);
 	destroy_workqueue(c->store_wq);
 	destroy_workqueue(c->save_wq);
-	mempool_exit(&c->page_pool);
+	free_all_pages(c);
 	mempool_exit(&c->save_pool);
 	bioset_exit(&c->read_bios);
 }

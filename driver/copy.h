@@ -85,7 +85,11 @@ struct esnap_copy {
 
 	struct bio_set read_bios;
 	mempool_t save_pool;
-	mempool_t page_pool;
+	/* Protects the list below. */
+	spinlock_t page_lock;
+	struct list_head free_pages;
+	u32 nr_free_pages;
+	/* In use. */
 	atomic_t nr_pages;
 	/* Something was freed or has ended. */
 	wait_queue_head_t wait;
