@@ -71,7 +71,7 @@ async function measureDevice(vm: Vm, device: string, parameters: string): Promis
      done; sync`,
     { timeoutMs: 10 * 60_000 },
   );
-  await run(vm, '/m0/data');
+  for (const file of ['/m0/data', '/m1/data']) await run(vm, file);
   const untracked = await run(vm, '/m0/data');
   const neighbourUntracked = await run(vm, '/m1/data');
   await vm.sh(`${tool} setup /dev/nullb0 /m0/cow 0 100 && udevadm settle && sync`);
