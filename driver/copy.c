@@ -16,6 +16,7 @@
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
+#include "seal.h"
 #include "tracker.h"
 
 #define SAVE_GFP (GFP_NOWAIT | __GFP_NOWARN)
@@ -258,16 +259,28 @@ static struct esnap_save *alloc_save(struct esnap_epoch *ep, u64 first, u32 nr)
 	return save;
 }
 
+/* Blocks that the store has room for; what is parked is counted when that ends. */
+static u64 free_blocks(const struct esnap_epoch *ep)
+{
+	if (READ_ONCE(ep->parked))
+		return U64_MAX;
+	return ep->cowfile.size / ELASTIO_SNAP_BLOCK_SIZE - ep->first_data_block -
+	       ep->nr_reserved;
+}
+
 /*
- * Starts to save @nr blocks from @first on, or fewer.  -EAGAIN: not before
- * something has ended; any other error is the snapshot's end.
+ * Starts to save @nr blocks from @first on, or fewer, for @held.  -EAGAIN: not
+ * before something has ended; any other error is the snapshot's end.
  */
-static struct esnap_save *start_save(struct esnap_epoch *ep, u64 first, u32 nr)
+static struct esnap_save *start_save(struct esnap_epoch *ep, struct bio *held, u64 first, u32 nr)
 {
 	struct esnap_tracker *t = ep->tracker;
 	struct esnap_copy *c = &t->copy;
-	u64 room = ep->cowfile.size / ELASTIO_SNAP_BLOCK_SIZE - ep->first_data_block -
-		   ep->nr_reserved;
+	/* While the origin is not ours, the held bio's disk cannot go away. */
+	struct block_device *own = READ_ONCE(t->bdev);
+	struct block_device *bdev = own ?: bdev_whole(held->bi_bdev);
+	u64 base = own ? 0 : t->start;
+	u64 room = free_blocks(ep);
 	int limit = max(READ_ONCE(esnap_pending_max_mib), 1U) << (20 - PAGE_SHIFT);
 	int used = atomic_read(&c->nr_pages);
 	u64 sectors, sector = first * ELASTIO_SNAP_BLOCK_SECTORS;
@@ -276,7 +289,8 @@ static struct esnap_save *start_save(struct esnap_epoch *ep, u64 first, u32 nr)
 	u32 i;
 
 	if (used >= limit)
-		return ERR_PTR(-EAGAIN);
+		/* Nothing that is parked will ever land. */
+		return ERR_PTR(READ_ONCE(ep->parked) ? -ENOMEM : -EAGAIN);
 	nr = min3(nr, (u32)ESNAP_RUN_BLOCKS, (u32)(limit - used));
 	nr = min_t(u64, nr, max_t(u64, room, 1));
 	if (esnap_bitmap_prepare(&ep->index.changed, first, first + nr - 1))
@@ -292,8 +306,7 @@ static struct esnap_save *start_save(struct esnap_epoch *ep, u64 first, u32 nr)
 	save = alloc_save(ep, first, nr);
 	if (!save)
 		return ERR_PTR(used ? -EAGAIN : -ENOMEM);
-	bio = bio_alloc_bioset(t->origin.bdev, save->nr, REQ_OP_READ | REQ_SYNC, SAVE_GFP,
-			       &c->read_bios);
+	bio = bio_alloc_bioset(bdev, save->nr, REQ_OP_READ | REQ_SYNC, SAVE_GFP, &c->read_bios);
 	if (!bio) {
 		free_pages_of(c, save);
 		mempool_free(save, &c->save_pool);
@@ -302,7 +315,7 @@ static struct esnap_save *start_save(struct esnap_epoch *ep, u64 first, u32 nr)
 
 	/* The origin's last block may be shorter than a block. */
 	sectors = min_t(u64, (u64)save->nr * ELASTIO_SNAP_BLOCK_SECTORS, t->nr_sectors - sector);
-	bio->bi_iter.bi_sector = sector;
+	bio->bi_iter.bi_sector = base + sector;
 	bio->bi_end_io = end_read;
 	bio->bi_private = save;
 	for (i = 0; i < save->nr; i++) {
@@ -347,7 +360,7 @@ static int save_blocks(struct esnap_epoch *ep, struct bio *bio, u64 first, u64 l
 		if (!save || save->first > block) {
 			u64 nr = esnap_bitmap_next_set(saved, block, end) - block;
 
-			save = start_save(ep, block, min_t(u64, nr, U32_MAX));
+			save = start_save(ep, bio, block, min_t(u64, nr, U32_MAX));
 			if (IS_ERR(save)) {
 				err = PTR_ERR(save);
 				break;
@@ -391,32 +404,61 @@ enum verdict {
 	BLOCKED,
 };
 
+/* Does the bio write to the store's own sectors? */
+static bool hits_store(struct esnap_tracker *t, struct esnap_epoch *ep, struct bio *bio)
+{
+	u64 from = max(esnap_bio_disk_sector(bio), t->start);
+	u64 to = min(esnap_bio_disk_sector(bio) + bio_sectors(bio), t->start + t->nr_sectors);
+
+	return esnap_store_overlaps(&ep->store, from - t->start, to - from);
+}
+
+/* What is a change must wait for the COW file not to say that it is complete. */
+static enum verdict admit_sealed(struct esnap_epoch *ep, struct bio *bio, bool is_change)
+{
+	int err;
+
+	switch (READ_ONCE(ep->seal)) {
+	case ESNAP_OPEN:
+		return ADMITTED;
+	case ESNAP_CLOSING:
+		return is_change ? BLOCKED : ADMITTED;
+	case ESNAP_CLEAN:
+		break;
+	}
+	err = is_change ? esnap_seal_break(ep, bio) : 0;
+	if (err)
+		esnap_fail(ep, err, "its COW file does not answer, or is not its own any more");
+	return ADMITTED;
+}
+
 static enum verdict admit(struct esnap_tracker *t, struct esnap_epoch *ep, struct bio *bio,
 			  u64 first, u64 last)
 {
-	struct esnap_bitmap *bm = &ep->index.changed;
+	enum esnap_mode mode = READ_ONCE(ep->mode);
+	struct esnap_bitmap *bm =
+		mode == ESNAP_WINDOW ? &ep->index.window : &ep->index.changed;
+	bool into_store;
 	int err;
 
-	switch (READ_ONCE(ep->mode)) {
-	case ESNAP_PASS:
+	if (mode == ESNAP_PASS)
 		return ADMITTED;
-	case ESNAP_WINDOW:
-		bm = &ep->index.window;
-		fallthrough;
-	case ESNAP_INCREMENTAL:
+	if (mode == ESNAP_SNAPSHOT && !READ_ONCE(ep->settled))
+		return BLOCKED;
+	into_store = mode != ESNAP_WINDOW && hits_store(t, ep, bio);
+	if (READ_ONCE(ep->seal) != ESNAP_OPEN &&
+	    admit_sealed(ep, bio, into_store ||
+			 esnap_bitmap_next_zero(bm, first, last) <= last) == BLOCKED)
+		return BLOCKED;
+	if (into_store) {
+		esnap_fail(ep, -EIO, "somebody writes to the COW file's blocks");
+		return ADMITTED;
+	}
+	if (mode != ESNAP_SNAPSHOT) {
 		if (esnap_bitmap_prepare(bm, first, last))
 			esnap_fail(ep, -ENOMEM, "no memory for the change bitmap");
 		else
 			esnap_index_mark(&ep->index, bm, first, last);
-		return ADMITTED;
-	case ESNAP_SNAPSHOT:
-		break;
-	}
-	if (!READ_ONCE(ep->settled))
-		return BLOCKED;
-	if (esnap_store_overlaps(&ep->store, esnap_bio_disk_sector(bio) - t->start,
-				 bio_sectors(bio))) {
-		esnap_fail(ep, -EIO, "somebody writes to the COW file's blocks");
 		return ADMITTED;
 	}
 	if (bio_op(bio) == REQ_OP_DISCARD &&
@@ -475,7 +517,9 @@ static void finish_read(struct esnap_tracker *t, struct esnap_save *save)
 	struct esnap_copy *c = &t->copy;
 	u64 nr;
 
-	ep->nr_reading--;
+	WRITE_ONCE(ep->nr_reading, ep->nr_reading - 1);
+	if (!ep->nr_reading && READ_ONCE(ep->seal) != ESNAP_OPEN)
+		wake_up_all(&c->wait);
 	if (save->status)
 		esnap_fail(ep, -EIO, "the origin cannot be read");
 	bio_list_merge(&c->ready, &save->waiters);
@@ -642,7 +686,7 @@ static void drop_unstored(struct esnap_epoch *ep)
 static void start_batch(struct esnap_epoch *ep, struct esnap_batch *batch)
 {
 	struct esnap_copy *c = &ep->tracker->copy;
-	struct esnap_writer writer;
+	struct esnap_transfer x;
 	struct esnap_save *save;
 	u64 cow_block = ep->next_cow_block;
 	u32 i;
@@ -655,11 +699,11 @@ static void start_batch(struct esnap_epoch *ep, struct esnap_batch *batch)
 	ep->next_cow_block += take_unstored(ep, &batch->saves, ESNAP_RUN_BLOCKS);
 	queue_delayed_work(system_wq, &c->watchdog, STORE_TIMEOUT);
 
-	esnap_writer_start(&writer, &ep->store, &batch->sio);
+	esnap_transfer_start(&x, &ep->store, REQ_OP_WRITE, &batch->sio);
 	list_for_each_entry(save, &batch->saves, list)
 		for (i = 0; i < save->nr; i++)
-			esnap_writer_add(&writer, cow_block++, save->pages[i]);
-	esnap_writer_finish(&writer);
+			esnap_transfer_add(&x, cow_block++, save->pages[i]);
+	esnap_transfer_finish(&x);
 }
 
 /* Returns when to come back in jiffies, or MAX_JIFFY_OFFSET for: when kicked. */
@@ -676,6 +720,8 @@ static unsigned long store_epoch(struct esnap_epoch *ep, bool flush)
 			drop_unstored(ep);
 			break;
 		}
+		if (READ_ONCE(ep->parked))
+			break;
 		if (nr < STORE_BLOCKS && !flush && time_before(jiffies, flush_at))
 			return flush_at - jiffies;
 		batch = free_batch(c);
@@ -846,6 +892,16 @@ void esnap_copy_wait_held(struct esnap_tracker *t)
 {
 	esnap_copy_kick(t);
 	wait_event(t->copy.wait, !atomic_read(&t->copy.nr_held));
+}
+
+void esnap_copy_wait_reads(struct esnap_epoch *ep)
+{
+	struct esnap_tracker *t = ep->tracker;
+
+	flush_work(&t->copy.save_work);
+	wait_event(t->copy.wait, !READ_ONCE(ep->nr_reading));
+	/* The worker that ended the last read hands it on, too. */
+	flush_work(&t->copy.save_work);
 }
 
 void esnap_copy_drain(struct esnap_epoch *ep)

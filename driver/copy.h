@@ -118,6 +118,9 @@ void esnap_copy_wait_held(struct esnap_tracker *t);
 /* Waits until all that was saved has landed (or was dropped).  Sleeps. */
 void esnap_copy_drain(struct esnap_epoch *ep);
 
+/* Waits until no read for a save is under way; none must begin.  Sleeps. */
+void esnap_copy_wait_reads(struct esnap_epoch *ep);
+
 /*
  * The save that has @block's old content in memory, with a reference, or NULL:
  * then it is in the store, if the block was saved.  Process context.

@@ -1,184 +1,52 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The COW file as a file: creation, pins, extents, what user space reads. */
+/* The COW file as a file: creation, pins, finding it again, what user space reads. */
+#include <linux/blkdev.h>
+#include <linux/cred.h>
 #include <linux/falloc.h>
 #include <linux/fileattr.h>
-#include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <linux/mm.h>
-#include <linux/mman.h>
 #include <linux/namei.h>
 #include <linux/pagemap.h>
+#include <linux/sched/task.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
-#include <linux/uaccess.h>
 
 #include "cowfile.h"
+#include "extents.h"
 
 #define COW_FLAGS (S_IMMUTABLE | S_SWAPFILE)
-#define SCRATCH_SIZE (64 * 1024)
-#define SCRATCH_EXTENTS (SCRATCH_SIZE / sizeof(struct fiemap_extent))
-#define MAX_EXTENTS BIT(20)
 
-/*
- * Only SHARED, DELALLOC and the like make an extent unusable; unwritten ones
- * are what fallocate leaves, and LAST and MERGED say nothing about the blocks.
- */
-#define BAD_EXTENT_FLAGS \
-	(FIEMAP_EXTENT_UNKNOWN | FIEMAP_EXTENT_DELALLOC | FIEMAP_EXTENT_ENCODED | \
-	 FIEMAP_EXTENT_DATA_ENCRYPTED | FIEMAP_EXTENT_NOT_ALIGNED | \
-	 FIEMAP_EXTENT_DATA_INLINE | FIEMAP_EXTENT_DATA_TAIL | FIEMAP_EXTENT_SHARED)
+/* By name and magic: others have blocks that move, or report other addresses. */
+static const struct {
+	const char *name;
+	unsigned long magic;
+} supported[] = {
+	{ "ext2", EXT2_SUPER_MAGIC },
+	{ "ext3", EXT3_SUPER_MAGIC },
+	{ "ext4", EXT4_SUPER_MAGIC },
+	{ "xfs", XFS_SUPER_MAGIC },
+};
 
 bool esnap_cowfile_supported(struct super_block *sb)
 {
-	static const struct {
-		const char *name;
-		unsigned long magic;
-	} known[] = {
-		{ "ext2", EXT2_SUPER_MAGIC },
-		{ "ext3", EXT3_SUPER_MAGIC },
-		{ "ext4", EXT4_SUPER_MAGIC },
-		{ "xfs", XFS_SUPER_MAGIC },
-	};
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(known); i++)
-		if (sb->s_magic == known[i].magic &&
-		    !strcmp(sb->s_type->name, known[i].name))
+	for (i = 0; i < ARRAY_SIZE(supported); i++)
+		if (sb->s_magic == supported[i].magic &&
+		    !strcmp(sb->s_type->name, supported[i].name))
 			return true;
 	return false;
 }
 
-/* --- extents --------------------------------------------------------------- */
-
-struct extent_list {
-	struct esnap_extent *extents;
-	u32 nr;
-	u32 room;
-};
-
-static int append(struct extent_list *list, u64 file, u64 disk, u64 nr)
+struct file_system_type *esnap_cowfile_fs_type(unsigned int i)
 {
-	struct esnap_extent *last = list->nr ? &list->extents[list->nr - 1] : NULL;
+	struct file_system_type *type = NULL;
 
-	if (last && last->disk_sector + last->nr_sectors == disk) {
-		last->nr_sectors += nr;
-		return 0;
-	}
-	if (list->nr == list->room) {
-		u32 room = max_t(u32, 64, list->room * 2);
-		struct esnap_extent *more;
-
-		if (room > MAX_EXTENTS)
-			return -EFBIG;
-		more = kvmalloc_array(room, sizeof(*more), GFP_KERNEL);
-		if (!more)
-			return -ENOMEM;
-		memcpy(more, list->extents, list->nr * sizeof(*more));
-		kvfree(list->extents);
-		list->extents = more;
-		list->room = room;
-	}
-	list->extents[list->nr++] = (struct esnap_extent){ file, disk, nr };
-	return 0;
-}
-
-/*
- * One round of fiemap into the scratch area.  Every field is checked, since
- * another thread of the caller can write to that area.  Returns the bytes
- * covered so far.
- */
-static int collect(struct inode *inode, unsigned long scratch, u64 size, u64 nr_sectors,
-		   u64 *covered, struct extent_list *list)
-{
-	struct fiemap_extent_info info = {
-		.fi_flags = FIEMAP_FLAG_SYNC,
-		.fi_extents_max = SCRATCH_EXTENTS,
-		.fi_extents_start = (struct fiemap_extent __user *)scratch,
-	};
-	u64 before = *covered;
-	unsigned int i;
-	int err;
-
-	err = inode->i_op->fiemap(inode, &info, *covered, size - *covered);
-	if (err)
-		return err;
-	for (i = 0; i < info.fi_extents_mapped && *covered < size; i++) {
-		struct fiemap_extent e;
-		u64 nr;
-
-		if (copy_from_user(&e, &info.fi_extents_start[i], sizeof(e)))
-			return -EFAULT;
-		if (e.fe_flags & BAD_EXTENT_FLAGS) {
-			pr_err("COW file: extent with flags 0x%x cannot be used\n", e.fe_flags);
-			return -EOPNOTSUPP;
-		}
-		if (e.fe_logical > *covered || e.fe_logical + e.fe_length <= *covered)
-			return -EIO;
-		/* The first extent of a round may begin before what was asked for. */
-		e.fe_physical += *covered - e.fe_logical;
-		e.fe_length = min(e.fe_length - (*covered - e.fe_logical), size - *covered);
-		nr = e.fe_length >> SECTOR_SHIFT;
-		if ((e.fe_physical | e.fe_length) & (SECTOR_SIZE - 1) ||
-		    (e.fe_physical >> SECTOR_SHIFT) + nr > nr_sectors)
-			return -EIO;
-		err = append(list, *covered >> SECTOR_SHIFT, e.fe_physical >> SECTOR_SHIFT, nr);
-		if (err)
-			return err;
-		*covered += e.fe_length;
-	}
-	return *covered == before ? -EIO : 0;
-}
-
-static struct esnap_map *map_once(struct inode *inode, u64 size, u64 nr_sectors)
-{
-	struct extent_list list = {};
-	struct esnap_map *map;
-	unsigned long scratch;
-	u64 covered = 0;
-	int err = 0;
-
-	scratch = vm_mmap(NULL, 0, SCRATCH_SIZE, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, 0);
-	if (IS_ERR_VALUE(scratch))
-		return ERR_PTR((long)scratch);
-	while (!err && covered < size)
-		err = collect(inode, scratch, size, nr_sectors, &covered, &list);
-	vm_munmap(scratch, SCRATCH_SIZE);
-	if (err) {
-		kvfree(list.extents);
-		return ERR_PTR(err);
-	}
-	map = esnap_map_make(list.extents, list.nr);
-	return map ?: ERR_PTR(-ENOMEM);
-}
-
-/*
- * The extents of the pinned file.  Read twice and compared: the scratch area is
- * the caller's memory.
- */
-static struct esnap_map *map_file(struct inode *inode, u64 size, u64 nr_sectors)
-{
-	struct esnap_map *map, *again;
-	bool same;
-
-	if (!inode->i_op->fiemap || !current->mm)
-		return ERR_PTR(-EOPNOTSUPP);
-	map = map_once(inode, size, nr_sectors);
-	if (IS_ERR(map))
-		return map;
-	again = map_once(inode, size, nr_sectors);
-	if (IS_ERR(again)) {
-		esnap_map_free(map);
-		return again;
-	}
-	same = esnap_map_equal(map, again);
-	esnap_map_free(again);
-	if (!same) {
-		esnap_map_free(map);
-		return ERR_PTR(-EAGAIN);
-	}
-	return map;
+	while (i < ARRAY_SIZE(supported) && !type)
+		type = get_fs_type(supported[i++].name);
+	return type;
 }
 
 /* --- pins ------------------------------------------------------------------ */
@@ -199,6 +67,11 @@ static bool has_mount_option(struct super_block *sb, const char *option)
 		free_page((unsigned long)m.buf);
 	}
 	return found;
+}
+
+bool esnap_cowfile_unrecovered(struct super_block *sb)
+{
+	return bdev_read_only(sb->s_bdev) || has_mount_option(sb, "norecovery");
 }
 
 /* Why the blocks of this file could move or change under us, or NULL. */
@@ -326,7 +199,7 @@ int esnap_cowfile_shrink(struct esnap_cowfile *cf, u64 size, u64 nr_sectors,
 	sb_end_write(inode->i_sb);
 	if (err)
 		return err;
-	*map = map_file(inode, size, nr_sectors);
+	*map = esnap_extents_map(inode, size, nr_sectors);
 	return PTR_ERR_OR_ZERO(*map);
 }
 
@@ -344,7 +217,8 @@ static int may_take_over(struct file *file)
 	got = kernel_read(file, &magic, sizeof(magic), &pos);
 	if (got < 0)
 		return got;
-	if (got == sizeof(magic) && le32_to_cpu(magic) == ELASTIO_SNAP_COW_MAGIC)
+	if (got == sizeof(magic) && (le32_to_cpu(magic) == ELASTIO_SNAP_COW_MAGIC ||
+				     le32_to_cpu(magic) == ELASTIO_SNAP_COW_MAGIC_RAW))
 		return 0;
 	return -EEXIST;
 }
@@ -397,22 +271,15 @@ static int allocate(struct file *file, u64 size)
 
 int esnap_cowfile_write_header(struct file *file, const struct esnap_header *header)
 {
-	struct elastio_snap_cow_header *disk = (void *)get_zeroed_page(GFP_KERNEL);
+	void *page = (void *)__get_free_page(GFP_KERNEL);
 	loff_t pos = 0;
 	ssize_t n;
 
-	if (!disk)
+	if (!page)
 		return -ENOMEM;
-	disk->magic = cpu_to_le32(ELASTIO_SNAP_COW_MAGIC);
-	disk->flags = cpu_to_le32(header->flags);
-	disk->fpos = cpu_to_le64(header->next_block);
-	disk->fsize = cpu_to_le64(header->size);
-	disk->seqid = cpu_to_le64(header->seqid);
-	memcpy(disk->uuid, header->uuid, sizeof(disk->uuid));
-	disk->version = cpu_to_le64(ELASTIO_SNAP_COW_VERSION);
-	disk->nr_changed_blocks = cpu_to_le64(header->nr_changed);
-	n = kernel_write(file, disk, ELASTIO_SNAP_HEADER_SIZE, &pos);
-	free_page((unsigned long)disk);
+	esnap_header_encode(header, page);
+	n = kernel_write(file, page, ELASTIO_SNAP_HEADER_SIZE, &pos);
+	free_page((unsigned long)page);
 	return n == ELASTIO_SNAP_HEADER_SIZE ? 0 : n < 0 ? n : -EIO;
 }
 
@@ -492,7 +359,7 @@ int esnap_cowfile_create(struct esnap_cowfile *cf, const char *path,
 	err = pin(cf, dentry, 1);
 	if (err)
 		goto err_path;
-	*map = map_file(inode, size, nr_sectors);
+	*map = esnap_extents_map(inode, size, nr_sectors);
 	if (IS_ERR(*map)) {
 		err = PTR_ERR(*map);
 		pr_err("COW file %s: its extents cannot be used (%d)\n", path, err);
@@ -515,6 +382,108 @@ err_file:
 	if (emptied && vfs_truncate(&file->f_path, 0))
 		pr_warn("COW file %s keeps the space of the failed attempt\n", path);
 	fput(file);
+	return err;
+}
+
+/* --- finding it again ------------------------------------------------------- */
+
+/* One component after the other, without a mount; symlinks are not followed. */
+static struct dentry *lookup_from_root(struct super_block *sb, const char *path)
+{
+	struct dentry *dentry = dget(sb->s_root);
+
+	while (*path && !IS_ERR(dentry)) {
+		int len = strcspn(path, "/");
+		struct dentry *parent = dentry;
+
+		if (len) {
+			dentry = d_is_dir(parent) ? esnap_lookup_child(parent, path, len) :
+						    ERR_PTR(-ENOTDIR);
+			dput(parent);
+		}
+		path += len + (path[len] == '/');
+	}
+	return dentry;
+}
+
+/*
+ * Nobody knows at which directory the filesystem will be mounted: so leading
+ * directories are left out, one by one, until something is there.
+ */
+static struct dentry *find(struct super_block *sb, const char *path)
+{
+	struct dentry *dentry;
+
+	do {
+		path += strspn(path, "/");
+		dentry = lookup_from_root(sb, path);
+		path += strcspn(path, "/");
+	} while (IS_ERR(dentry) && *path &&
+		 (PTR_ERR(dentry) == -ENOENT || PTR_ERR(dentry) == -ENOTDIR));
+	return PTR_ERR_OR_ZERO(dentry) == -ENOTDIR ? ERR_PTR(-ENOENT) : dentry;
+}
+
+/* The mounting task's rights do not matter. */
+static struct dentry *find_as_kernel(struct super_block *sb, const char *path)
+{
+	struct cred *kernel = prepare_kernel_cred(&init_task);
+	const struct cred *own;
+	struct dentry *dentry;
+
+	if (!kernel)
+		return ERR_PTR(-ENOMEM);
+	own = override_creds(kernel);
+	dentry = find(sb, path);
+	revert_creds(own);
+	put_cred(kernel);
+	return dentry;
+}
+
+int esnap_cowfile_adopt(struct esnap_cowfile *cf, struct super_block *sb, const char *path,
+			u64 size, u64 nr_sectors, struct esnap_map **map, char **path_out)
+{
+	struct dentry *dentry = find_as_kernel(sb, path);
+	struct inode *inode;
+	const char *why;
+	int err;
+
+	if (IS_ERR(dentry))
+		return PTR_ERR(dentry);
+	inode = d_inode(dentry);
+	err = -EINVAL;
+	if (!S_ISREG(inode->i_mode))
+		goto out;
+	if (!size)
+		size = round_down(i_size_read(inode), ELASTIO_SNAP_BLOCK_SIZE);
+	if (!size || i_size_read(inode) < size)
+		goto out;
+	why = unusable_inode(dentry);
+	if (why) {
+		pr_err("COW file %s cannot be used: %s\n", path, why);
+		err = -EOPNOTSUPP;
+		goto out;
+	}
+	*path_out = path_from_root(dentry);
+	err = PTR_ERR_OR_ZERO(*path_out);
+	if (err)
+		goto out;
+	err = pin(cf, dentry, 0);
+	if (err)
+		goto err_path;
+	*map = esnap_extents_map(inode, size, nr_sectors);
+	err = PTR_ERR_OR_ZERO(*map);
+	if (err)
+		goto err_pin;
+	dput(dentry);
+	return 0;
+
+err_pin:
+	esnap_cowfile_unpin(cf);
+err_path:
+	kfree(*path_out);
+	*path_out = NULL;
+out:
+	dput(dentry);
 	return err;
 }
 

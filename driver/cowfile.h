@@ -5,6 +5,7 @@
 #include <linux/fs.h>
 
 #include "esnap.h"
+#include "header.h"
 #include "store.h"
 
 /*
@@ -17,22 +18,16 @@ struct esnap_cowfile {
 	u64 size;
 };
 
-/*
- * What the header says; in CPU order.
- */
-struct esnap_header {
-	u32 flags;
-	u64 next_block;
-	u64 size;
-	u64 seqid;
-	u8 uuid[16];
-	u64 nr_changed;
-};
-
 /* All of these sleep, and none is called on the I/O path. */
 
 /* Is this a filesystem whose extents may be written behind its back? */
 bool esnap_cowfile_supported(struct super_block *sb);
+
+/* The @i-th type of such filesystems, with a reference on its module; NULL: no more. */
+struct file_system_type *esnap_cowfile_fs_type(unsigned int i);
+
+/* Was the filesystem mounted without the recovery that it may need? */
+bool esnap_cowfile_unrecovered(struct super_block *sb);
 
 /*
  * Creates (or takes over) the file at @path, which must be on @sb, gives it
@@ -46,6 +41,18 @@ int esnap_cowfile_create(struct esnap_cowfile *cf, const char *path,
 			 struct super_block *sb, u64 size, u64 nr_sectors,
 			 const struct esnap_header *header,
 			 struct esnap_map **map, char **path_out);
+
+/*
+ * Finds the file again on a filesystem that is being mounted, pins it and maps
+ * its first @size bytes; 0: all of it, in whole blocks.  @path is as users give
+ * it: from the filesystem's root, or with the directory that it is mounted at
+ * in front.  Changes nothing.  -ENOENT: no such file; -EINVAL: it is no regular
+ * file or shorter; other errnos: it cannot be used.
+ *
+ * @path_out: as in esnap_cowfile_create().
+ */
+int esnap_cowfile_adopt(struct esnap_cowfile *cf, struct super_block *sb, const char *path,
+			u64 size, u64 nr_sectors, struct esnap_map **map, char **path_out);
 
 /* Makes it an ordinary file again.  The store must be closed. */
 void esnap_cowfile_unpin(struct esnap_cowfile *cf);

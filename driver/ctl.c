@@ -67,10 +67,10 @@ static long ctl_setup(void __user *arg)
 	return err;
 }
 
-/* Reloading is not there yet; what is wrong with the call is said first. */
-static long ctl_reload(void __user *arg)
+static long ctl_reload(void __user *arg, bool snapshot)
 {
 	struct elastio_snap_reload_params params;
+	struct esnap_reload reload = { .snapshot = snapshot };
 	char *bdev, *cow;
 	long err;
 
@@ -79,9 +79,15 @@ static long ctl_reload(void __user *arg)
 	err = get_paths(params.bdev, params.cow, &bdev, &cow);
 	if (err)
 		return err;
+	reload.bdev = bdev;
+	reload.cow = cow;
+	reload.cache_size = params.cache_size;
+	reload.minor = params.minor;
+	reload.ignore_errors = params.ignore_errors;
+	err = esnap_reload(&reload);
 	kfree(bdev);
 	kfree(cow);
-	return params.minor < esnap_max_devices ? -EOPNOTSUPP : -EINVAL;
+	return err;
 }
 
 static long ctl_transition_snap(void __user *arg)
@@ -173,8 +179,9 @@ static long ctl_ioctl(struct file *file, unsigned int cmd, unsigned long user)
 	case ELASTIO_SNAP_SETUP_SNAP:
 		return ctl_setup(arg);
 	case ELASTIO_SNAP_RELOAD_SNAP:
+		return ctl_reload(arg, true);
 	case ELASTIO_SNAP_RELOAD_INC:
-		return ctl_reload(arg);
+		return ctl_reload(arg, false);
 	case ELASTIO_SNAP_DESTROY:
 		return ctl_minor(arg, esnap_destroy);
 	case ELASTIO_SNAP_TRANSITION_INC:

@@ -36,7 +36,7 @@ static int cow_size(struct esnap_tracker *t, u64 size_mib, u64 first_data_block,
 	return 0;
 }
 
-static void fill_header(struct esnap_epoch *ep, u32 flags, struct esnap_header *header)
+void esnap_epoch_header(const struct esnap_epoch *ep, u32 flags, struct esnap_header *header)
 {
 	header->flags = flags;
 	header->next_block = ep->next_cow_block;
@@ -46,59 +46,103 @@ static void fill_header(struct esnap_epoch *ep, u32 flags, struct esnap_header *
 	header->nr_changed = atomic64_read(&ep->index.nr_changed);
 }
 
-struct esnap_epoch *esnap_epoch_create(struct esnap_tracker *t, struct super_block *sb,
-				       const char *cow, u64 size_mib, u64 seqid,
-				       const u8 uuid[16])
+/* An epoch without a COW file, which lets everything pass. */
+static struct esnap_epoch *new_epoch(struct esnap_tracker *t)
 {
 	u64 nr_sections = esnap_index_sections(t->nr_sectors);
 	struct esnap_epoch *ep = kzalloc(sizeof(*ep), GFP_KERNEL);
-	struct esnap_header header;
-	struct esnap_map *map;
-	int err;
+	int err = -ENOMEM;
 
 	if (!ep)
 		return ERR_PTR(-ENOMEM);
 	ep->tracker = t;
 	ep->mode = ESNAP_PASS;
-	ep->seqid = seqid;
-	memcpy(ep->uuid, uuid, sizeof(ep->uuid));
+	ep->seal = ESNAP_OPEN;
 	ep->first_data_block = esnap_first_data_block(nr_sections);
 	ep->next_cow_block = ep->first_data_block;
+	mutex_init(&ep->seal_lock);
 	spin_lock_init(&ep->lock);
 	ep->saves = RB_ROOT;
 	INIT_LIST_HEAD(&ep->unstored);
-
-	err = cow_size(t, size_mib, ep->first_data_block, &ep->cowfile.size);
-	if (err)
+	ep->header = alloc_page(GFP_KERNEL | __GFP_ZERO);
+	if (!ep->header)
 		goto err_free;
-	err = esnap_store_init(&ep->store, t->origin.bdev);
+	ep->found = alloc_page(GFP_KERNEL);
+	if (!ep->found)
+		goto err_header;
+	err = esnap_store_init(&ep->store);
 	if (err)
-		goto err_free;
+		goto err_found;
 	err = esnap_index_init(&ep->index, t->nr_sectors, esnap_tracker_cache(t), &ep->store);
 	if (err)
 		goto err_store;
-	fill_header(ep, 0, &header);
-	err = esnap_cowfile_create(&ep->cowfile, cow, sb, ep->cowfile.size, t->nr_sectors,
-				   &header, &map, &ep->cow_path);
-	if (err)
-		goto err_index;
-	rcu_assign_pointer(ep->store.map, map);
 	return ep;
 
-err_index:
-	esnap_index_free(&ep->index);
 err_store:
 	esnap_store_close(&ep->store);
 	esnap_store_free(&ep->store);
+err_found:
+	__free_page(ep->found);
+err_header:
+	__free_page(ep->header);
 err_free:
 	kfree(ep);
 	return ERR_PTR(err);
+}
+
+struct esnap_epoch *esnap_epoch_create(struct esnap_tracker *t, struct super_block *sb,
+				       const char *cow, u64 size_mib, u64 seqid,
+				       const u8 uuid[16])
+{
+	struct esnap_epoch *ep = new_epoch(t);
+	struct esnap_header header;
+	struct esnap_map *map;
+	int err;
+
+	if (IS_ERR(ep))
+		return ep;
+	ep->seqid = seqid;
+	memcpy(ep->uuid, uuid, sizeof(ep->uuid));
+	esnap_store_aim(&ep->store, sb->s_bdev, 0);
+	err = cow_size(t, size_mib, ep->first_data_block, &ep->cowfile.size);
+	if (err)
+		goto err_epoch;
+	esnap_epoch_header(ep, 0, &header);
+	err = esnap_cowfile_create(&ep->cowfile, cow, sb, ep->cowfile.size, t->nr_sectors,
+				   &header, &map, &ep->cow_path);
+	if (err)
+		goto err_epoch;
+	rcu_assign_pointer(ep->store.map, map);
+	return ep;
+
+err_epoch:
+	esnap_store_close(&ep->store);
+	esnap_epoch_free(ep);
+	return ERR_PTR(err);
+}
+
+struct esnap_epoch *esnap_epoch_expect(struct esnap_tracker *t, const char *cow)
+{
+	struct esnap_epoch *ep = new_epoch(t);
+
+	if (IS_ERR(ep))
+		return ep;
+	ep->parked = true;
+	ep->settled = true;
+	ep->cow_path = kstrdup(cow, GFP_KERNEL);
+	if (ep->cow_path)
+		return ep;
+	esnap_store_close(&ep->store);
+	esnap_epoch_free(ep);
+	return ERR_PTR(-ENOMEM);
 }
 
 void esnap_epoch_free(struct esnap_epoch *ep)
 {
 	esnap_index_free(&ep->index);
 	esnap_store_free(&ep->store);
+	__free_page(ep->found);
+	__free_page(ep->header);
 	kfree(ep->cow_path);
 	kfree(ep);
 }
@@ -114,7 +158,7 @@ void esnap_epoch_free(struct esnap_epoch *ep)
  * window's bits, so that it is tracked, and lands before or after the instant
  * like any write that races with it.
  */
-static void wait_for_writes_in_flight(struct block_device *bdev)
+void esnap_wait_for_writes_in_flight(struct block_device *bdev)
 {
 	struct request_queue *q = bdev_get_queue(bdev);
 
@@ -144,7 +188,7 @@ static void sync_before_freeze(struct super_block *sb)
 int esnap_epoch_publish(struct esnap_epoch *ep, unsigned int slot, struct super_block *sb)
 {
 	struct esnap_tracker *t = ep->tracker;
-	struct block_device *bdev = t->origin.bdev;
+	struct block_device *bdev = sb->s_bdev;
 	int err;
 
 	sync_before_freeze(sb);
@@ -170,12 +214,21 @@ int esnap_epoch_publish(struct esnap_epoch *ep, unsigned int slot, struct super_
 		pr_warn("%s: the filesystem was thawed by somebody else\n", t->bdev_path);
 	if (err)
 		goto err_unpublish;
-	wait_for_writes_in_flight(bdev);
+	esnap_wait_for_writes_in_flight(bdev);
 	return 0;
 
 err_unpublish:
 	esnap_epoch_unpublish(ep);
 	return err;
+}
+
+void esnap_epoch_publish_expected(struct esnap_epoch *ep)
+{
+	struct esnap_tracker *t = ep->tracker;
+
+	WRITE_ONCE(ep->mode, t->snapshot ? ESNAP_SNAPSHOT : ESNAP_INCREMENTAL);
+	rcu_assign_pointer(t->slots[0], ep);
+	synchronize_rcu();
 }
 
 /*
@@ -250,7 +303,7 @@ int esnap_epoch_write_out(struct esnap_epoch *ep, const char *neighbour)
 	/* The index first: a header that says clean must be true. */
 	if (!err)
 		err = vfs_fsync(file, 0);
-	fill_header(ep, ELASTIO_SNAP_COW_CLEAN | ELASTIO_SNAP_COW_INDEX_ONLY, &header);
+	esnap_epoch_header(ep, ELASTIO_SNAP_COW_CLEAN | ELASTIO_SNAP_COW_INDEX_ONLY, &header);
 	if (!err)
 		err = esnap_cowfile_write_header(file, &header);
 	if (!err)
@@ -287,11 +340,16 @@ bool esnap_epoch_admits(struct esnap_epoch *ep, struct bio *bio, u64 sector, u64
 		bm = &ep->index.window;
 	if (esnap_bitmap_next_zero(bm, first, last) > last) {
 		/* Only a block that is the store's in part gets its bit. */
-		if (rcu_dereference(ep->store.map)->unaligned && mode != ESNAP_WINDOW &&
-		    esnap_store_overlaps(&ep->store, sector, nr))
-			esnap_fail(ep, -EIO, "somebody writes to the COW file's blocks");
+		if (!esnap_store_shares_blocks(&ep->store) || mode == ESNAP_WINDOW ||
+		    !esnap_store_overlaps(&ep->store, sector, nr))
+			return true;
+		if (READ_ONCE(ep->seal) != ESNAP_OPEN)
+			return false;
+		esnap_fail(ep, -EIO, "somebody writes to the COW file's blocks");
 		return true;
 	}
+	if (READ_ONCE(ep->seal) != ESNAP_OPEN)
+		return false;
 	if (mode == ESNAP_SNAPSHOT)
 		/* A discard that the device will refuse changes nothing. */
 		return bio_op(bio) == REQ_OP_DISCARD && !bdev_max_discard_sectors(bio->bi_bdev);

@@ -2,6 +2,7 @@
 #ifndef ESNAP_EPOCH_H
 #define ESNAP_EPOCH_H
 
+#include <linux/mutex.h>
 #include <linux/rbtree.h>
 #include <linux/spinlock.h>
 
@@ -23,6 +24,16 @@ enum esnap_mode {
 	ESNAP_SNAPSHOT,
 };
 
+/* What the COW file on disk says of itself, and what a new change must wait for. */
+enum esnap_seal {
+	/* That it is in use: nothing. */
+	ESNAP_OPEN,
+	/* It is being closed: until that has ended. */
+	ESNAP_CLOSING,
+	/* That it is complete: until it does not say so any more. */
+	ESNAP_CLEAN,
+};
+
 /*
  * All that belongs to one snapshot instant.  A tracker has one epoch, and for
  * the time of a transition to the next snapshot two, both of which see every
@@ -39,6 +50,13 @@ struct esnap_epoch {
 	bool settled;
 	/* 0, or the first failure: a negative errno. */
 	int error;
+	/* Read without a lock by the hook; see seal.h. */
+	enum esnap_seal seal;
+	/*
+	 * Its filesystem is not there: the image does not answer, and what is
+	 * saved stays in memory.
+	 */
+	bool parked;
 
 	u64 seqid;
 	u8 uuid[16];
@@ -47,6 +65,11 @@ struct esnap_epoch {
 	struct esnap_cowfile cowfile;
 	char *cow_path;
 	u64 first_data_block;
+	/* Protects the header on disk. */
+	struct mutex seal_lock;
+	/* The raw header as it is on disk, and a page to compare it with. */
+	struct page *header;
+	struct page *found;
 
 	/* Protects the saves and what follows. */
 	spinlock_t lock;
@@ -71,6 +94,12 @@ struct esnap_epoch *esnap_epoch_create(struct esnap_tracker *t, struct super_blo
 				       const char *cow, u64 size_mib, u64 seqid,
 				       const u8 uuid[16]);
 
+/*
+ * An epoch whose COW file will be found when its filesystem is mounted: it is
+ * parked, and its seal open.  @cow: the path as it was given.  Sleeps.
+ */
+struct esnap_epoch *esnap_epoch_expect(struct esnap_tracker *t, const char *cow);
+
 /* Unpublished, drained, store closed, cowfile unpinned.  Sleeps. */
 void esnap_epoch_free(struct esnap_epoch *ep);
 
@@ -80,6 +109,12 @@ void esnap_epoch_free(struct esnap_epoch *ep);
  */
 int esnap_epoch_publish(struct esnap_epoch *ep, unsigned int slot, struct super_block *sb);
 
+/* Waits until the writes have ended that the hooks did not see.  Sleeps. */
+void esnap_wait_for_writes_in_flight(struct block_device *bdev);
+
+/* Lets the hooks see a new epoch that marks or holds from the start.  Sleeps. */
+void esnap_epoch_publish_expected(struct esnap_epoch *ep);
+
 /* No hook and no worker looks at @ep after this.  Sleeps. */
 void esnap_epoch_unpublish(struct esnap_epoch *ep);
 
@@ -88,6 +123,9 @@ void esnap_epoch_unpublish(struct esnap_epoch *ep);
  * and the filesystem active.  A failure is logged and harmless.  Sleeps.
  */
 void esnap_epoch_shrink(struct esnap_epoch *ep);
+
+/* What the header of the COW file is to say now. */
+void esnap_epoch_header(const struct esnap_epoch *ep, u32 flags, struct esnap_header *header);
 
 /*
  * The old COW file, for user space: index and header, through the VFS.  @ep is
@@ -101,6 +139,12 @@ int esnap_epoch_write_out(struct esnap_epoch *ep, const char *neighbour);
  * nothing.  Any context but NMI.
  */
 void esnap_fail(struct esnap_epoch *ep, int error, const char *why);
+
+/* Does the image answer? */
+static inline bool esnap_epoch_readable(const struct esnap_epoch *ep)
+{
+	return READ_ONCE(ep->mode) == ESNAP_SNAPSHOT && !READ_ONCE(ep->parked);
+}
 
 /*
  * May this write to the sectors [sector, sector + nr) of the origin be

@@ -3,13 +3,14 @@
  * The ftrace hooks.
  *
  * submit_bio_noacct() is redirected to a function that does nothing, when a bio
- * has been taken away; it never calls the original.  generic_shutdown_super()
- * is redirected to a function that does call it: there the callback lets pass
- * what comes from this module, and the call is followed by code, so that no
- * compiler can turn it into a jump.
+ * has been taken away; it never calls the original.  The functions by which the
+ * superblock of a device comes and goes are redirected to functions that do call
+ * them: there the callback lets pass what comes from this module, and the call
+ * is followed by code, so that no compiler can turn it into a jump.
  */
 #include <linux/blkdev.h>
 #include <linux/fs.h>
+#include <linux/fs_context.h>
 #include <linux/ftrace.h>
 #include <linux/module.h>
 #include <linux/rcupdate.h>
@@ -49,22 +50,71 @@ static void notrace on_submit_bio(unsigned long ip, unsigned long parent_ip,
 		esnap_ftrace_set_ip(fregs, (unsigned long)bio_was_taken);
 }
 
+/* A frame begins in the callback, which is where it cannot be refused any more. */
+static void notrace redirect(unsigned long parent_ip, struct ftrace_regs *fregs, void *to)
+{
+	if (within_module(parent_ip, THIS_MODULE))
+		return;
+	atomic_inc(&nr_frames);
+	esnap_ftrace_set_ip(fregs, (unsigned long)to);
+}
+
+static void end_frame(void)
+{
+	if (atomic_dec_and_test(&nr_frames))
+		wake_up_all(&frames_gone);
+}
+
 static noinline void shutdown_super(struct super_block *sb)
 {
 	esnap_mount_before_shutdown(sb);
 	generic_shutdown_super(sb);
-	if (atomic_dec_and_test(&nr_frames))
-		wake_up_all(&frames_gone);
+	esnap_mount_after_shutdown(sb);
+	end_frame();
 }
 
 static void notrace on_shutdown_super(unsigned long ip, unsigned long parent_ip,
 				      struct ftrace_ops *ops, struct ftrace_regs *fregs)
 {
-	if (within_module(parent_ip, THIS_MODULE))
-		return;
-	atomic_inc(&nr_frames);
-	esnap_ftrace_set_ip(fregs, (unsigned long)shutdown_super);
+	redirect(parent_ip, fregs, shutdown_super);
 }
+
+static noinline int get_tree(struct fs_context *fc,
+			     int (*fill_super)(struct super_block *, struct fs_context *))
+{
+	int err = get_tree_bdev(fc, fill_super);
+
+	if (!err)
+		esnap_mount_begun(fc->root->d_sb);
+	end_frame();
+	return err;
+}
+
+static void notrace on_get_tree(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
+				struct ftrace_regs *fregs)
+{
+	redirect(parent_ip, fregs, get_tree);
+}
+
+#ifdef ESNAP_MOUNT_BDEV
+static noinline struct dentry *mount_old(struct file_system_type *type, int flags,
+					 const char *name, void *data,
+					 int (*fill_super)(struct super_block *, void *, int))
+{
+	struct dentry *root = mount_bdev(type, flags, name, data, fill_super);
+
+	if (!IS_ERR(root))
+		esnap_mount_begun(root->d_sb);
+	end_frame();
+	return root;
+}
+
+static void notrace on_mount(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
+			     struct ftrace_regs *fregs)
+{
+	redirect(parent_ip, fregs, mount_old);
+}
+#endif
 
 static struct {
 	struct ftrace_ops ops;
@@ -72,6 +122,10 @@ static struct {
 } hooks[] = {
 	{ .function = "submit_bio_noacct", .ops.func = on_submit_bio },
 	{ .function = "generic_shutdown_super", .ops.func = on_shutdown_super },
+	{ .function = "get_tree_bdev", .ops.func = on_get_tree },
+#ifdef ESNAP_MOUNT_BDEV
+	{ .function = "mount_bdev", .ops.func = on_mount },
+#endif
 };
 
 static int install(int i)

@@ -141,7 +141,8 @@ static void put_read(struct image_read *rd)
 		queue_work(img->wq, &rd->work);
 		return;
 	}
-	if (rd->status && img->epoch->tracker->ignore_errors) {
+	if (rd->status && rd->status != BLK_STS_DEV_RESOURCE &&
+	    img->epoch->tracker->ignore_errors) {
 		fill(rd, 0, NULL, rd->iter.bi_size);
 		rd->status = BLK_STS_OK;
 	}
@@ -188,8 +189,7 @@ static void submit_piece(struct image_read *rd, unsigned int at, unsigned int nr
 {
 	struct esnap_image *img = rd->img;
 	u64 image_sector = rd->iter.bi_sector + at;
-	struct bio *clone = bio_alloc_clone(img->epoch->tracker->origin.bdev, rd->bio, GFP_NOIO,
-					    &img->clones);
+	struct bio *clone = bio_alloc_clone(img->epoch->tracker->bdev, rd->bio, GFP_NOIO, &img->clones);
 	struct piece *piece = container_of(clone, struct piece, clone);
 
 	piece->read = rd;
@@ -284,6 +284,12 @@ static int read_run(struct image_read *rd, unsigned int at, unsigned int nr)
 	return read_store(rd, at, nr);
 }
 
+/* EBUSY (with direct I/O) is what the contract says while the origin is not mounted. */
+static blk_status_t unreadable(const struct esnap_epoch *ep)
+{
+	return READ_ONCE(ep->mode) == ESNAP_SNAPSHOT ? BLK_STS_DEV_RESOURCE : BLK_STS_IOERR;
+}
+
 static void read_work(struct work_struct *work)
 {
 	struct image_read *rd = container_of(work, struct image_read, work);
@@ -295,9 +301,9 @@ static void read_work(struct work_struct *work)
 	if (!rd->uses_store)
 		rd->uses_store = esnap_store_get(&ep->store);
 	while (at < nr) {
-		int done = -EIO;
+		int done = blk_status_to_errno(unreadable(ep));
 
-		if (rd->uses_store && READ_ONCE(ep->mode) == ESNAP_SNAPSHOT)
+		if (rd->uses_store && esnap_epoch_readable(ep))
 			done = read_run(rd, at, nr - at);
 		if (done < 0) {
 			rd->status = errno_to_blk_status(done);
@@ -327,7 +333,7 @@ static void image_submit_bio(struct bio *bio)
 	}
 	/* Counted before the mode is looked at: see esnap_image_quiesce(). */
 	atomic_inc(&img->inflight);
-	smp_mb__after_atomic(); /* pairs with the exchange of the mode */
+	smp_mb__after_atomic(); /* pairs with the change of the mode, and with parking */
 	rd = mempool_alloc(&img->reads, GFP_NOIO);
 	rd->img = img;
 	rd->bio = bio;
@@ -337,16 +343,15 @@ static void image_submit_bio(struct bio *bio)
 	rd->uses_store = false;
 	atomic_set(&rd->refs, 1);
 	INIT_WORK(&rd->work, read_work);
-	if (READ_ONCE(ep->mode) == ESNAP_SNAPSHOT &&
-	    esnap_bitmap_next_set(&ep->index.changed, first, last) <= last) {
+	if (!esnap_epoch_readable(ep)) {
+		rd->status = unreadable(ep);
+	} else if (esnap_bitmap_next_set(&ep->index.changed, first, last) <= last) {
 		/* The index may have to be read: not here. */
 		queue_work(img->wq, &rd->work);
 		return;
-	}
-	if (READ_ONCE(ep->mode) == ESNAP_SNAPSHOT)
+	} else {
 		submit_piece(rd, 0, bio_sectors(bio), rd->iter.bi_sector, true);
-	else
-		rd->status = BLK_STS_IOERR;
+	}
 	put_read(rd);
 }
 
@@ -404,7 +409,7 @@ struct esnap_image *esnap_image_create(struct esnap_epoch *ep)
 	img->wq = alloc_workqueue("esnap_image%u", WQ_MEM_RECLAIM | WQ_UNBOUND, 0, t->minor);
 	if (!img->wq)
 		goto err_reads;
-	img->disk = esnap_alloc_disk(t->origin.bdev);
+	img->disk = esnap_alloc_disk(t->bdev);
 	if (!img->disk)
 		goto err_wq;
 	img->disk->major = image_major;
@@ -463,6 +468,7 @@ int esnap_image_claim(struct esnap_image *img)
 
 void esnap_image_quiesce(struct esnap_image *img)
 {
+	smp_mb(); /* pairs with image_submit_bio() */
 	wait_event(img->idle, !atomic_read(&img->inflight));
 }
 

@@ -24,8 +24,8 @@ bool esnap_image_wait_closed(struct esnap_image *img);
 int esnap_image_claim(struct esnap_image *img);
 
 /*
- * Waits until the reads that are under way have ended.  The epoch has failed,
- * so that those to come fail without touching the origin.  Sleeps.
+ * Waits until the reads that are under way have ended.  The epoch has failed or
+ * is parked, so that those to come do not touch the origin.  Sleeps.
  */
 void esnap_image_quiesce(struct esnap_image *img);
 

@@ -4,10 +4,14 @@
 #include <linux/mm.h>
 #include <linux/slab.h>
 
+#include "header.h"
 #include "index.h"
 
-/* Pages that are written out together when the cache is over its limit. */
+/* Pages that are written out, or read, together. */
 #define EVICT_BATCH 64
+#define SAVE_BATCH 64
+
+#define SECTION_PAGES (ELASTIO_SNAP_SECTION_SIZE / PAGE_SIZE)
 
 /* With any limit, so many pages are needed to work at all. */
 #define MIN_PAGES 2
@@ -25,6 +29,12 @@ struct index_page {
 	bool dirty;
 };
 
+/* Pages of the index area. */
+static u64 area_pages(const struct esnap_index *idx)
+{
+	return idx->nr_sections * SECTION_PAGES;
+}
+
 u64 esnap_index_sections(u64 nr_sectors)
 {
 	return DIV_ROUND_UP_ULL(nr_sectors / ELASTIO_SNAP_BLOCK_SECTORS,
@@ -34,7 +44,6 @@ u64 esnap_index_sections(u64 nr_sectors)
 int esnap_index_init(struct esnap_index *idx, u64 nr_sectors, u64 cache_size,
 		     struct esnap_store *store)
 {
-	u64 nr_index_pages;
 	int err;
 
 	idx->store = store;
@@ -52,8 +61,8 @@ int esnap_index_init(struct esnap_index *idx, u64 nr_sectors, u64 cache_size,
 	err = esnap_bitmap_init(&idx->window, idx->nr_blocks);
 	if (err)
 		goto err_changed;
-	nr_index_pages = DIV_ROUND_UP_ULL(idx->nr_blocks, ESNAP_PAGE_ENTRIES);
-	idx->stored = kvcalloc(BITS_TO_LONGS(nr_index_pages), sizeof(long), GFP_KERNEL);
+	/* One more: an entry behind the area is never stored, but asked for. */
+	idx->stored = kvcalloc(BITS_TO_LONGS(area_pages(idx) + 1), sizeof(long), GFP_KERNEL);
 	if (!idx->stored) {
 		err = -ENOMEM;
 		goto err_window;
@@ -118,7 +127,7 @@ void esnap_index_set_cache(struct esnap_index *idx, u64 cache_size)
 	/* The format's rule: 24 bytes of each section count too. */
 	u64 fixed = 24 * idx->nr_sections;
 	u64 sections = cache_size <= fixed ? 0 : (cache_size - fixed) / ELASTIO_SNAP_SECTION_SIZE;
-	u64 pages = sections * (ELASTIO_SNAP_SECTION_SIZE / PAGE_SIZE);
+	u64 pages = sections * SECTION_PAGES;
 
 	WRITE_ONCE(idx->max_pages, clamp_t(u64, pages, MIN_PAGES, ULONG_MAX));
 }
@@ -143,33 +152,40 @@ void esnap_index_drop_mapping(struct esnap_index *idx)
 	mutex_unlock(&idx->lock);
 }
 
-/* Writes out and frees the least used pages until @target are left. */
+/*
+ * Writes out and frees the least used pages until @target are left.  The page of
+ * a last block that the area has no room for stays.
+ */
 static int evict(struct esnap_index *idx, unsigned long target)
 {
 	while (idx->nr_pages > target) {
 		struct esnap_sync_sio sync;
-		struct esnap_writer writer;
+		struct esnap_transfer x;
 		struct index_page *ip, *next;
 		LIST_HEAD(batch);
 		unsigned long n = 0;
 		int err;
 
 		esnap_sync_sio_init(&sync);
-		esnap_writer_start(&writer, idx->store, &sync.sio);
+		esnap_transfer_start(&x, idx->store, REQ_OP_WRITE, &sync.sio);
 		list_for_each_entry_safe(ip, next, &idx->lru, lru) {
 			if (n == EVICT_BATCH || idx->nr_pages - n <= target)
 				break;
+			if (ip->nr >= area_pages(idx))
+				continue;
 			list_move_tail(&ip->lru, &batch);
 			if (ip->dirty)
-				esnap_writer_add(&writer, 1 + ip->nr, ip->page);
+				esnap_transfer_add(&x, 1 + ip->nr, ip->page);
 			n++;
 		}
-		esnap_writer_finish(&writer);
+		esnap_transfer_finish(&x);
 		err = esnap_sync_sio_wait(&sync);
 		if (err) {
 			list_splice(&batch, &idx->lru);
 			return err;
 		}
+		if (!n)
+			break;
 		list_for_each_entry_safe(ip, next, &batch, lru) {
 			if (ip->dirty)
 				__set_bit(ip->nr, idx->stored);
@@ -244,6 +260,7 @@ static struct index_page *get_page_of(struct esnap_index *idx, u64 block)
 
 int esnap_index_map(struct esnap_index *idx, u64 block, u64 nr, u64 cow_block)
 {
+	u64 first_data = esnap_first_data_block(idx->nr_sections);
 	int err = 0;
 
 	mutex_lock(&idx->lock);
@@ -258,7 +275,8 @@ int esnap_index_map(struct esnap_index *idx, u64 block, u64 nr, u64 cow_block)
 		}
 		entries = kmap_local_page(ip->page);
 		for (; nr && i < ESNAP_PAGE_ENTRIES; i++, block++, cow_block++, nr--)
-			entries[i] = cpu_to_le64(cow_block);
+			if (le64_to_cpu(entries[i]) < first_data)
+				entries[i] = cpu_to_le64(cow_block);
 		kunmap_local(entries);
 		ip->dirty = true;
 	}
@@ -287,41 +305,308 @@ int esnap_index_lookup(struct esnap_index *idx, u64 block, u64 *cow_block)
 
 /* --- what user space reads ------------------------------------------------- */
 
+static bool has_changed(const struct esnap_index *idx, u64 block)
+{
+	return esnap_bitmap_test(&idx->changed, block) || esnap_bitmap_test(&idx->window, block);
+}
+
+/* The first block from @block to @last that changed, or something larger. */
+static u64 next_changed(const struct esnap_index *idx, u64 block, u64 last)
+{
+	return min(esnap_bitmap_next_set(&idx->changed, block, last),
+		   esnap_bitmap_next_set(&idx->window, block, last));
+}
+
+/* The last block for which the index area has an entry. */
+static u64 last_in_area(const struct esnap_index *idx)
+{
+	return min(idx->nr_blocks, idx->nr_sections * ELASTIO_SNAP_SECTION_ENTRIES) - 1;
+}
+
+/* A page of entries from @first on: 1 for each block that changed. */
+static void fill_entries(const struct esnap_index *idx, u64 first, __le64 *entries)
+{
+	u64 end = min(first + ESNAP_PAGE_ENTRIES - 1, last_in_area(idx)) + 1;
+	u64 block;
+
+	clear_page(entries);
+	for (block = next_changed(idx, first, end - 1); block < end;
+	     block = next_changed(idx, block + 1, end - 1))
+		entries[block - first] = cpu_to_le64(ELASTIO_SNAP_ENTRY_CHANGED);
+}
+
 /*
  * An origin whose size is no multiple of a block has a last block that can lie
  * behind the index area (spec 4); the format has no place for it there.
  */
 int esnap_index_write(struct esnap_index *idx, struct file *file)
 {
-	u64 last = min(idx->nr_blocks, idx->nr_sections * ELASTIO_SNAP_SECTION_ENTRIES) - 1;
 	__le64 *entries = (void *)__get_free_page(GFP_KERNEL);
+	u64 last = last_in_area(idx);
 	u64 block = 0;
 	int err = 0;
 
 	if (!entries)
 		return -ENOMEM;
 	while (!err) {
-		u64 first, b;
 		loff_t pos;
 		ssize_t n;
 
-		block = min(esnap_bitmap_next_set(&idx->changed, block, last),
-			    esnap_bitmap_next_set(&idx->window, block, last));
+		block = next_changed(idx, block, last);
 		if (block > last)
 			break;
-		first = round_down(block, ESNAP_PAGE_ENTRIES);
-		clear_page(entries);
-		for (b = first; b <= last && b < first + ESNAP_PAGE_ENTRIES; b++)
-			if (esnap_bitmap_test(&idx->changed, b) ||
-			    esnap_bitmap_test(&idx->window, b))
-				entries[b - first] = cpu_to_le64(ELASTIO_SNAP_ENTRY_CHANGED);
-		pos = ELASTIO_SNAP_HEADER_SIZE + first * sizeof(*entries);
+		block = round_down(block, ESNAP_PAGE_ENTRIES);
+		fill_entries(idx, block, entries);
+		pos = ELASTIO_SNAP_HEADER_SIZE + block * sizeof(*entries);
 		n = kernel_write(file, entries, PAGE_SIZE, &pos);
 		if (n != PAGE_SIZE)
 			err = n < 0 ? n : -EIO;
-		block = first + ESNAP_PAGE_ENTRIES;
+		block += ESNAP_PAGE_ENTRIES;
 		cond_resched();
 	}
 	free_page((unsigned long)entries);
+	return err;
+}
+
+/* --- what a later activation reads ------------------------------------------ */
+
+/* Pages for one transfer; fewer than SAVE_BATCH when memory is short. */
+struct page_batch {
+	struct page *pages[SAVE_BATCH];
+	unsigned int nr;
+};
+
+static struct page_batch *alloc_batch(void)
+{
+	struct page_batch *b = kzalloc(sizeof(*b), GFP_NOIO);
+
+	if (!b)
+		return NULL;
+	for (; b->nr < SAVE_BATCH; b->nr++) {
+		b->pages[b->nr] = alloc_page(b->nr ? INDEX_GFP : GFP_NOIO);
+		if (!b->pages[b->nr])
+			break;
+	}
+	if (b->nr)
+		return b;
+	kfree(b);
+	return NULL;
+}
+
+static void free_batch(struct page_batch *b)
+{
+	while (b->nr)
+		__free_page(b->pages[--b->nr]);
+	kfree(b);
+}
+
+/* The pages @from[0 .. nr) of the index area, which ascend. */
+static int transfer_pages(struct esnap_index *idx, blk_opf_t op, struct page_batch *b,
+			  const u64 *from, unsigned int nr)
+{
+	struct esnap_sync_sio sync;
+	struct esnap_transfer x;
+	unsigned int i;
+
+	esnap_sync_sio_init(&sync);
+	esnap_transfer_start(&x, idx->store, op, &sync.sio);
+	for (i = 0; i < nr; i++)
+		esnap_transfer_add(&x, 1 + from[i], b->pages[i]);
+	esnap_transfer_finish(&x);
+	return esnap_sync_sio_wait(&sync);
+}
+
+/* Every page with a block that changed, made from the bitmaps. */
+static int save_changed(struct esnap_index *idx, struct page_batch *b)
+{
+	u64 last = last_in_area(idx);
+	u64 nrs[SAVE_BATCH];
+	unsigned int n = 0;
+	u64 block;
+	int err = 0;
+
+	for (block = next_changed(idx, 0, last); block <= last && !err;
+	     block = next_changed(idx, block + ESNAP_PAGE_ENTRIES, last)) {
+		block = round_down(block, ESNAP_PAGE_ENTRIES);
+		nrs[n] = block / ESNAP_PAGE_ENTRIES;
+		fill_entries(idx, block, page_address(b->pages[n]));
+		__set_bit(nrs[n], idx->stored);
+		if (++n == b->nr) {
+			err = transfer_pages(idx, REQ_OP_WRITE, b, nrs, n);
+			n = 0;
+		}
+	}
+	return err ?: n ? transfer_pages(idx, REQ_OP_WRITE, b, nrs, n) : 0;
+}
+
+/* The mapping, and in it what changed around the instant and is not saved. */
+static int save_mapping(struct esnap_index *idx)
+{
+	u64 last = idx->nr_blocks - 1;
+	u64 block;
+	int err = 0;
+
+	mutex_lock(&idx->lock);
+	for (block = esnap_bitmap_next_set(&idx->window, 0, last); block <= last && !err;
+	     block = esnap_bitmap_next_set(&idx->window, block + 1, last)) {
+		struct index_page *ip = get_page_of(idx, block);
+		__le64 *entry;
+
+		if (IS_ERR(ip)) {
+			err = PTR_ERR(ip);
+			break;
+		}
+		entry = (__le64 *)page_address(ip->page) + block % ESNAP_PAGE_ENTRIES;
+		if (!*entry)
+			*entry = cpu_to_le64(ELASTIO_SNAP_ENTRY_CHANGED);
+		ip->dirty = true;
+	}
+	if (!err)
+		err = evict(idx, 0);
+	mutex_unlock(&idx->lock);
+	return err;
+}
+
+/* What is not stored of a group that is stored in part: zeros. */
+static int complete_groups(struct esnap_index *idx, struct page_batch *b, void *groups)
+{
+	u64 group_pages = SECTION_PAGES << esnap_group_shift(idx->nr_sections);
+	u64 nr = area_pages(idx);
+	u64 nrs[SAVE_BATCH];
+	unsigned int i, n = 0;
+	u64 page = 0;
+	int err = 0;
+
+	for (i = 0; i < b->nr; i++)
+		clear_page(page_address(b->pages[i]));
+	while ((page = find_next_bit(idx->stored, nr, page)) < nr && !err) {
+		u64 group = page / group_pages;
+		u64 end = min(nr, (group + 1) * group_pages);
+
+		__set_bit_le(group, groups);
+		for (page = group * group_pages; page < end && !err; page++) {
+			if (__test_and_set_bit(page, idx->stored))
+				continue;
+			nrs[n] = page;
+			if (++n == b->nr) {
+				err = transfer_pages(idx, REQ_OP_WRITE, b, nrs, n);
+				n = 0;
+			}
+		}
+	}
+	return err ?: n ? transfer_pages(idx, REQ_OP_WRITE, b, nrs, n) : 0;
+}
+
+/* The entry of a last block that lies behind the area, or 0. */
+static int tail_entry(struct esnap_index *idx, bool mapping, u64 *tail)
+{
+	u64 block = last_in_area(idx) + 1;
+
+	*tail = ELASTIO_SNAP_ENTRY_UNCHANGED;
+	if (block >= idx->nr_blocks || !has_changed(idx, block))
+		return 0;
+	if (mapping && esnap_bitmap_test(&idx->changed, block))
+		return esnap_index_lookup(idx, block, tail);
+	*tail = ELASTIO_SNAP_ENTRY_CHANGED;
+	return 0;
+}
+
+int esnap_index_save(struct esnap_index *idx, bool mapping, void *groups, u64 *tail)
+{
+	struct page_batch *b = alloc_batch();
+	int err;
+
+	if (!b)
+		return -ENOMEM;
+	err = tail_entry(idx, mapping, tail);
+	if (!err)
+		err = mapping ? save_mapping(idx) : save_changed(idx, b);
+	memset(groups, 0, ELASTIO_SNAP_COW_GROUPS / 8);
+	if (!err)
+		err = complete_groups(idx, b, groups);
+	free_batch(b);
+	return err;
+}
+
+static int load_entry(struct esnap_index *idx, bool mapping, u64 block, u64 entry, u64 end)
+{
+	bool saved = entry >= esnap_first_data_block(idx->nr_sections);
+	struct esnap_bitmap *bm = mapping && !saved ? &idx->window : &idx->changed;
+	int err;
+
+	if (block >= idx->nr_blocks ||
+	    (mapping && (saved ? entry >= end : entry != ELASTIO_SNAP_ENTRY_CHANGED)))
+		return -EINVAL;
+	err = esnap_bitmap_prepare(bm, block, block);
+	if (!err)
+		esnap_index_mark(idx, bm, block, block);
+	return err;
+}
+
+static int load_page(struct esnap_index *idx, bool mapping, u64 nr, const __le64 *entries,
+		     u64 end)
+{
+	unsigned int i;
+	int err = 0;
+
+	for (i = 0; i < ESNAP_PAGE_ENTRIES && !err; i++)
+		if (entries[i])
+			err = load_entry(idx, mapping, nr * ESNAP_PAGE_ENTRIES + i,
+					 le64_to_cpu(entries[i]), end);
+	/* What is not mapped is made from the bitmaps when it is stored again. */
+	__set_bit(nr, idx->stored);
+	cond_resched();
+	return err;
+}
+
+static int load_range(struct esnap_index *idx, bool mapping, struct page_batch *b, u64 from,
+		      u64 to, u64 end)
+{
+	u64 nrs[SAVE_BATCH];
+	unsigned int n, i;
+	int err = 0;
+
+	for (; from < to && !err; from += n) {
+		n = min_t(u64, to - from, b->nr);
+		for (i = 0; i < n; i++)
+			nrs[i] = from + i;
+		err = transfer_pages(idx, REQ_OP_READ, b, nrs, n);
+		for (i = 0; i < n && !err; i++)
+			err = load_page(idx, mapping, nrs[i], page_address(b->pages[i]), end);
+	}
+	return err;
+}
+
+/* The entry of a block behind the area lives in the cache, whatever its limit. */
+static int load_tail(struct esnap_index *idx, bool mapping, u64 tail, u64 end)
+{
+	u64 block = last_in_area(idx) + 1;
+	int err;
+
+	if (!tail)
+		return 0;
+	err = load_entry(idx, mapping, block, tail, end);
+	if (!err && mapping)
+		err = esnap_index_map(idx, block, 1, tail);
+	return err;
+}
+
+int esnap_index_load(struct esnap_index *idx, bool mapping, const void *groups, u64 tail,
+		     u64 end)
+{
+	u64 group_pages = SECTION_PAGES << esnap_group_shift(idx->nr_sections);
+	u64 nr_groups = DIV_ROUND_UP_ULL(area_pages(idx), group_pages);
+	struct page_batch *b = alloc_batch();
+	u64 group;
+	int err;
+
+	if (!b)
+		return -ENOMEM;
+	err = load_tail(idx, mapping, tail, end);
+	for (group = 0; group < nr_groups && !err; group++)
+		if (test_bit_le(group, groups))
+			err = load_range(idx, mapping, b, group * group_pages,
+					 min((group + 1) * group_pages, area_pages(idx)), end);
+	free_batch(b);
 	return err;
 }

@@ -68,8 +68,9 @@ int esnap_index_merge_window(struct esnap_index *idx);
 void esnap_index_set_cache(struct esnap_index *idx, u64 cache_size);
 
 /*
- * Old content of @nr blocks from @block on is at @cow_block and what follows.
- * Sleeps, may read and write the store; the caller holds a use of it.
+ * Old content of @nr blocks from @block on is at @cow_block and what follows; a
+ * block that has its old content in the store already keeps that.  Sleeps, may
+ * read and write the store; the caller holds a use of it.
  */
 int esnap_index_map(struct esnap_index *idx, u64 block, u64 nr, u64 cow_block);
 
@@ -81,5 +82,20 @@ void esnap_index_drop_mapping(struct esnap_index *idx);
 
 /* Write the index area through the VFS: 1 for each block that changed. */
 int esnap_index_write(struct esnap_index *idx, struct file *file);
+
+/*
+ * Write the index area raw, with the mapping or with 1 for each block that
+ * changed; nobody marks or maps meanwhile.  @groups is set to what was written
+ * and @tail to the entry for which the area has no room.  Sleeps; the caller
+ * holds a use of the store.
+ */
+int esnap_index_save(struct esnap_index *idx, bool mapping, void *groups, u64 *tail);
+
+/*
+ * Add what esnap_index_save() wrote.  @end: all data blocks in it are below.
+ * -EINVAL: that is no such index.  As the former.
+ */
+int esnap_index_load(struct esnap_index *idx, bool mapping, const void *groups, u64 tail,
+		     u64 end);
 
 #endif /* ESNAP_INDEX_H */

@@ -8,6 +8,7 @@
 #include "hook.h"
 #include "image.h"
 #include "proc.h"
+#include "reboot.h"
 #include "registry.h"
 #include "tracker.h"
 
@@ -56,11 +57,16 @@ static int __init esnap_init(void)
 	err = esnap_proc_init();
 	if (err)
 		goto err_image;
-	err = esnap_ctl_init();
+	err = esnap_reboot_init();
 	if (err)
 		goto err_proc;
+	err = esnap_ctl_init();
+	if (err)
+		goto err_reboot;
 	return 0;
 
+err_reboot:
+	esnap_reboot_exit();
 err_proc:
 	esnap_proc_exit();
 err_image:
@@ -75,6 +81,7 @@ err_registry:
 static void __exit esnap_exit(void)
 {
 	esnap_ctl_exit();
+	esnap_reboot_exit();
 	esnap_proc_exit();
 	esnap_destroy_all();
 	/* A failure may have asked for it before its tracker went. */

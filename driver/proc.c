@@ -31,11 +31,14 @@ static void show_tracker(struct seq_file *m, const struct elastio_snap_info *inf
 	show_string(m, "cow_file", info->cow);
 	show_string(m, "block_device", info->bdev);
 	seq_printf(m, "\t\t\t\"max_cache\": %llu,\n", info->cache_size);
-	seq_printf(m, "\t\t\t\"fallocate\": %llu,\n", info->cow_size);
-	seq_printf(m, "\t\t\t\"seq_id\": %llu,\n", info->seqid);
-	seq_printf(m, "\t\t\t\"uuid\": \"%16phN\",\n", info->uuid);
-	seq_printf(m, "\t\t\t\"version\": %llu,\n", info->version);
-	seq_printf(m, "\t\t\t\"nr_changed_blocks\": %llu,\n", info->nr_changed_blocks);
+	if (!(info->state & ELASTIO_SNAP_STATE_UNVERIFIED)) {
+		seq_printf(m, "\t\t\t\"fallocate\": %llu,\n", info->cow_size);
+		seq_printf(m, "\t\t\t\"seq_id\": %llu,\n", info->seqid);
+		seq_printf(m, "\t\t\t\"uuid\": \"%16phN\",\n", info->uuid);
+		seq_printf(m, "\t\t\t\"version\": %llu,\n", info->version);
+		seq_printf(m, "\t\t\t\"nr_changed_blocks\": %llu,\n",
+			   info->nr_changed_blocks);
+	}
 	if (info->error)
 		seq_printf(m, "\t\t\t\"error\": %d,\n", info->error);
 	seq_printf(m, "\t\t\t\"state\": %llu,\n", info->state);

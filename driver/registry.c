@@ -67,7 +67,8 @@ struct esnap_tracker *esnap_registry_find(struct block_device *bdev)
 	assert_locked();
 	for (i = 0; i < esnap_max_devices; i++)
 		if (minors[i] && !minors[i]->stopped &&
-		    minors[i]->origin.bdev->bd_dev == bdev->bd_dev)
+		    !(minors[i]->state & ELASTIO_SNAP_STATE_UNVERIFIED) &&
+		    minors[i]->dev == bdev->bd_dev)
 			return minors[i];
 	return NULL;
 }
@@ -88,7 +89,7 @@ void esnap_registry_unpublish(struct esnap_tracker *t)
 /* Has the origin grown behind our back?  Such a write cannot be tracked. */
 static bool beyond_origin(struct esnap_tracker *t, struct bio *bio, u64 to)
 {
-	return to > t->start + t->nr_sectors && bio->bi_bdev == t->origin.bdev &&
+	return to > t->start + t->nr_sectors && bio->bi_bdev->bd_dev == t->dev &&
 	       bdev_nr_sectors(bio->bi_bdev) > t->nr_sectors;
 }
 

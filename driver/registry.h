@@ -18,7 +18,10 @@ struct esnap_tracker *esnap_registry_get(unsigned int minor);
 /* Outer and inner lock. */
 void esnap_registry_set(unsigned int minor, struct esnap_tracker *t);
 
-/* The tracker of a block device, or NULL.  Outer or inner lock. */
+/*
+ * The tracker of a block device, or NULL; one that has failed and ended, or that
+ * is not verified, does not count.  Outer or inner lock.
+ */
 struct esnap_tracker *esnap_registry_find(struct block_device *bdev);
 
 /* Makes the origin's disk visible to the hook, or hides it.  Outer lock. */

@@ -80,20 +80,34 @@ struct esnap_map *esnap_map_clip(const struct esnap_map *map, u64 nr_sectors)
 	return esnap_map_make(extents, nr);
 }
 
+u64 esnap_map_sectors(const struct esnap_map *map)
+{
+	const struct esnap_extent *last = &map->by_file[map->nr - 1];
+
+	return last->file_sector + last->nr_sectors;
+}
+
 bool esnap_map_equal(const struct esnap_map *a, const struct esnap_map *b)
 {
 	return a->nr == b->nr &&
 	       !memcmp(a->by_file, b->by_file, a->nr * sizeof(*a->by_file));
 }
 
-int esnap_store_init(struct esnap_store *st, struct block_device *bdev)
+int esnap_store_init(struct esnap_store *st)
 {
-	st->bdev = bdev;
+	st->bdev = NULL;
+	st->base = 0;
 	RCU_INIT_POINTER(st->map, NULL);
 	atomic_set(&st->users, 1);
 	st->closed = false;
 	init_waitqueue_head(&st->idle);
 	return bioset_init(&st->bios, STORE_BIO_RESERVE, 0, BIOSET_NEED_BVECS);
+}
+
+void esnap_store_aim(struct esnap_store *st, struct block_device *bdev, u64 base)
+{
+	st->bdev = bdev;
+	st->base = base;
 }
 
 void esnap_store_free(struct esnap_store *st)
@@ -118,6 +132,12 @@ void esnap_store_close(struct esnap_store *st)
 	if (!xchg(&st->closed, true))
 		esnap_store_put(st);
 	wait_event(st->idle, !atomic_read(&st->users));
+}
+
+void esnap_store_reopen(struct esnap_store *st)
+{
+	atomic_set(&st->users, 1);
+	WRITE_ONCE(st->closed, false);
 }
 
 /* The first extent, in the order of the disk, that ends behind @sector. */
@@ -165,6 +185,13 @@ bool esnap_store_overlaps(struct esnap_store *st, u64 sector, u64 nr)
 
 	esnap_store_next_own(st, sector, nr, &run);
 	return run;
+}
+
+bool esnap_store_shares_blocks(struct esnap_store *st)
+{
+	const struct esnap_map *map = rcu_dereference(st->map);
+
+	return map && map->unaligned;
 }
 
 u64 esnap_store_sector(struct esnap_store *st, u64 file_sector, u64 *run)
@@ -215,56 +242,56 @@ static struct bio *store_bio(struct esnap_store *st, struct esnap_sio *sio,
 {
 	struct bio *bio = bio_alloc_bioset(st->bdev, nr_vecs, op, GFP_NOIO, &st->bios);
 
-	bio->bi_iter.bi_sector = sector;
+	bio->bi_iter.bi_sector = st->base + sector;
 	bio->bi_end_io = esnap_store_end_io;
 	bio->bi_private = sio;
 	atomic_inc(&sio->pending);
 	return bio;
 }
 
-void esnap_writer_start(struct esnap_writer *w, struct esnap_store *st,
-			struct esnap_sio *sio)
+void esnap_transfer_start(struct esnap_transfer *x, struct esnap_store *st, blk_opf_t op,
+			  struct esnap_sio *sio)
 {
 	sio_start(sio);
-	w->st = st;
-	w->sio = sio;
-	w->bio = NULL;
-	w->next_sector = 0;
+	x->st = st;
+	x->sio = sio;
+	x->op = op;
+	x->bio = NULL;
+	x->next_sector = 0;
 }
 
 /* One block may lie in several extents: it goes by its pieces. */
-void esnap_writer_add(struct esnap_writer *w, u64 cow_block, struct page *page)
+void esnap_transfer_add(struct esnap_transfer *x, u64 cow_block, struct page *page)
 {
 	u64 file_sector = cow_block * ELASTIO_SNAP_BLOCK_SECTORS;
 	unsigned int done = 0;
 
 	while (done < ELASTIO_SNAP_BLOCK_SECTORS) {
 		u64 run = ELASTIO_SNAP_BLOCK_SECTORS - done;
-		u64 sector = esnap_store_sector(w->st, file_sector + done, &run);
+		u64 sector = esnap_store_sector(x->st, file_sector + done, &run);
 
-		if (w->bio && (w->next_sector != sector ||
-			       bio_add_page(w->bio, page, run << SECTOR_SHIFT,
+		if (x->bio && (x->next_sector != sector ||
+			       bio_add_page(x->bio, page, run << SECTOR_SHIFT,
 					    done << SECTOR_SHIFT) !=
 				       run << SECTOR_SHIFT)) {
-			submit_bio(w->bio);
-			w->bio = NULL;
+			submit_bio(x->bio);
+			x->bio = NULL;
 		}
-		if (!w->bio) {
-			w->bio = store_bio(w->st, w->sio, REQ_OP_WRITE, sector,
-					   BIO_MAX_VECS);
-			__bio_add_page(w->bio, page, run << SECTOR_SHIFT,
+		if (!x->bio) {
+			x->bio = store_bio(x->st, x->sio, x->op, sector, BIO_MAX_VECS);
+			__bio_add_page(x->bio, page, run << SECTOR_SHIFT,
 				       done << SECTOR_SHIFT);
 		}
-		w->next_sector = sector + run;
+		x->next_sector = sector + run;
 		done += run;
 	}
 }
 
-void esnap_writer_finish(struct esnap_writer *w)
+void esnap_transfer_finish(struct esnap_transfer *x)
 {
-	if (w->bio)
-		submit_bio(w->bio);
-	sio_put(w->sio);
+	if (x->bio)
+		submit_bio(x->bio);
+	sio_put(x->sio);
 }
 
 static void complete_sync(struct esnap_sio *sio)
@@ -288,20 +315,11 @@ int esnap_store_rw_block(struct esnap_store *st, blk_opf_t op, u64 cow_block,
 			 struct page *page)
 {
 	struct esnap_sync_sio sync;
-	u64 file_sector = cow_block * ELASTIO_SNAP_BLOCK_SECTORS;
-	unsigned int done = 0;
+	struct esnap_transfer x;
 
 	esnap_sync_sio_init(&sync);
-	sio_start(&sync.sio);
-	while (done < ELASTIO_SNAP_BLOCK_SECTORS) {
-		u64 run = ELASTIO_SNAP_BLOCK_SECTORS - done;
-		u64 sector = esnap_store_sector(st, file_sector + done, &run);
-		struct bio *bio = store_bio(st, &sync.sio, op, sector, 1);
-
-		__bio_add_page(bio, page, run << SECTOR_SHIFT, done << SECTOR_SHIFT);
-		submit_bio(bio);
-		done += run;
-	}
-	sio_put(&sync.sio);
+	esnap_transfer_start(&x, st, op, &sync.sio);
+	esnap_transfer_add(&x, cow_block, page);
+	esnap_transfer_finish(&x);
 	return esnap_sync_sio_wait(&sync);
 }

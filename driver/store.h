@@ -40,6 +40,9 @@ void esnap_map_free_rcu(struct esnap_map *map);
 /* The first @nr_sectors of the file only, as a map of its own; NULL: no memory. */
 struct esnap_map *esnap_map_clip(const struct esnap_map *map, u64 nr_sectors);
 
+/* Sectors of the file. */
+u64 esnap_map_sectors(const struct esnap_map *map);
+
 bool esnap_map_equal(const struct esnap_map *a, const struct esnap_map *b);
 
 /*
@@ -49,7 +52,9 @@ bool esnap_map_equal(const struct esnap_map *a, const struct esnap_map *b);
  * have happened before the extents may be given back to the filesystem.
  */
 struct esnap_store {
+	/* The extents' sectors count from sector @base of @bdev. */
 	struct block_device *bdev;
+	u64 base;
 	struct esnap_map __rcu *map;
 	struct bio_set bios;
 	atomic_t users;
@@ -65,8 +70,11 @@ struct esnap_sio {
 	void (*done)(struct esnap_sio *sio);
 };
 
-/* May sleep. */
-int esnap_store_init(struct esnap_store *st, struct block_device *bdev);
+/* May sleep.  Without a map; nothing is read or written before it is aimed. */
+int esnap_store_init(struct esnap_store *st);
+
+/* From here on the store is on @bdev, whose sector @base is the origin's first. */
+void esnap_store_aim(struct esnap_store *st, struct block_device *bdev, u64 base);
 
 /* May sleep; the store is closed. */
 void esnap_store_free(struct esnap_store *st);
@@ -78,8 +86,14 @@ void esnap_store_put(struct esnap_store *st);
 /* No use is given any more; waits for those that are out.  May be repeated. */
 void esnap_store_close(struct esnap_store *st);
 
+/* Undoes esnap_store_close(); nobody else is at it. */
+void esnap_store_reopen(struct esnap_store *st);
+
 /* Does the store own any of these sectors of the origin?  Any context. */
 bool esnap_store_overlaps(struct esnap_store *st, u64 sector, u64 nr);
+
+/* Are there blocks of the origin that are the store's in part?  Under RCU. */
+bool esnap_store_shares_blocks(struct esnap_store *st);
 
 /*
  * The first run of the store's sectors within [sector, sector + nr) of the
@@ -102,19 +116,23 @@ struct esnap_sync_sio {
 void esnap_sync_sio_init(struct esnap_sync_sio *sync);
 int esnap_sync_sio_wait(struct esnap_sync_sio *sync);
 
-/* Puts pages, in ascending blocks of the COW file, into as few bios as can be. */
-struct esnap_writer {
+/*
+ * Reads or writes pages, which are added in ascending blocks of the COW file,
+ * with as few bios as can be.
+ */
+struct esnap_transfer {
 	struct esnap_store *st;
 	struct esnap_sio *sio;
+	blk_opf_t op;
 	struct bio *bio;
 	u64 next_sector;
 };
 
 /* May sleep until bios of the store's own come back.  The caller holds a use. */
-void esnap_writer_start(struct esnap_writer *w, struct esnap_store *st,
-			struct esnap_sio *sio);
-void esnap_writer_add(struct esnap_writer *w, u64 cow_block, struct page *page);
-void esnap_writer_finish(struct esnap_writer *w);
+void esnap_transfer_start(struct esnap_transfer *x, struct esnap_store *st, blk_opf_t op,
+			  struct esnap_sio *sio);
+void esnap_transfer_add(struct esnap_transfer *x, u64 cow_block, struct page *page);
+void esnap_transfer_finish(struct esnap_transfer *x);
 
 /* Reads or writes one block of the COW file and waits.  The caller holds a use. */
 int esnap_store_rw_block(struct esnap_store *st, blk_opf_t op, u64 cow_block,

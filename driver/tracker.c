@@ -11,15 +11,6 @@
 #include "registry.h"
 #include "tracker.h"
 
-/* What they protect stands in tracker.h. */
-DEFINE_MUTEX(esnap_outer_lock);
-DEFINE_MUTEX(esnap_inner_lock); /* inside the outer */
-
-static u64 tracker_state(const struct esnap_tracker *t)
-{
-	return ELASTIO_SNAP_STATE_ACTIVE | (t->snapshot ? ELASTIO_SNAP_STATE_SNAPSHOT : 0);
-}
-
 u64 esnap_tracker_cache(const struct esnap_tracker *t)
 {
 	return t->cache_size ?: esnap_cache_default;
@@ -33,17 +24,19 @@ void esnap_tracker_info(const struct esnap_tracker *t, struct elastio_snap_info 
 	memset(info, 0, sizeof(*info));
 	info->minor = t->minor;
 	info->flags = ELASTIO_SNAP_COW_ON_BDEV;
-	info->state = tracker_state(t);
+	info->state = t->state;
 	info->error = READ_ONCE(ep->error);
 	info->cache_size = esnap_tracker_cache(t);
+	strscpy(info->cow, ep->cow_path, sizeof(info->cow));
+	strscpy(info->bdev, t->bdev_path, sizeof(info->bdev));
+	info->ignore_errors = t->ignore_errors;
+	if (t->state & ELASTIO_SNAP_STATE_UNVERIFIED)
+		return;
 	info->cow_size = ep->cowfile.size;
 	info->seqid = ep->seqid;
 	memcpy(info->uuid, ep->uuid, sizeof(info->uuid));
-	strscpy(info->cow, ep->cow_path, sizeof(info->cow));
-	strscpy(info->bdev, t->bdev_path, sizeof(info->bdev));
 	info->version = ELASTIO_SNAP_COW_VERSION;
 	info->nr_changed_blocks = atomic64_read(&ep->index.nr_changed);
-	info->ignore_errors = t->ignore_errors;
 }
 
 /* --- the origin ------------------------------------------------------------ */
@@ -77,34 +70,66 @@ static const char *untrackable(struct block_device *bdev)
 	return NULL;
 }
 
-static int open_origin(struct esnap_tracker *t, const char *name)
+static int describe_origin(struct esnap_tracker *t, struct block_device *bdev)
 {
-	const char *why;
-	dev_t dev;
-	int err;
+	const char *why = untrackable(bdev);
 
-	err = lookup_bdev(name, &dev);
-	if (err)
-		return err;
-	err = esnap_bdev_open(&t->origin, dev);
-	if (err)
-		return err;
-	t->bdev_path = resolved_path(name);
-	if (IS_ERR(t->bdev_path)) {
-		err = PTR_ERR(t->bdev_path);
-		t->bdev_path = NULL;
-		return err;
-	}
-	why = untrackable(t->origin.bdev);
 	if (why) {
 		pr_err("%s cannot be tracked: %s\n", t->bdev_path, why);
 		return -EOPNOTSUPP;
 	}
-	t->disk = t->origin.bdev->bd_disk;
+	t->dev = bdev->bd_dev;
+	t->disk = bdev->bd_disk;
 	t->diskseq = esnap_diskseq(t->disk);
-	t->start = get_start_sect(t->origin.bdev);
-	t->nr_sectors = bdev_nr_sectors(t->origin.bdev);
+	t->start = get_start_sect(bdev);
+	t->nr_sectors = bdev_nr_sectors(bdev);
 	return t->nr_sectors ? 0 : -EINVAL;
+}
+
+struct esnap_tracker *esnap_tracker_create(unsigned int minor, const char *path,
+					   struct esnap_bdev *origin)
+{
+	struct esnap_tracker *t;
+	dev_t dev;
+	int err;
+
+	if (minor >= esnap_max_devices)
+		return ERR_PTR(-EINVAL);
+	if (esnap_registry_get(minor))
+		return ERR_PTR(-EBUSY);
+	t = kzalloc(sizeof(*t), GFP_KERNEL);
+	if (!t)
+		return ERR_PTR(-ENOMEM);
+	t->minor = minor;
+	err = lookup_bdev(path, &dev);
+	if (err)
+		goto err_tracker;
+	err = esnap_bdev_open(origin, dev);
+	if (err)
+		goto err_tracker;
+	t->bdev_path = resolved_path(path);
+	err = PTR_ERR_OR_ZERO(t->bdev_path);
+	if (err)
+		goto err_origin;
+	err = describe_origin(t, origin->bdev);
+	if (err)
+		goto err_path;
+	return t;
+
+err_path:
+	kfree(t->bdev_path);
+err_origin:
+	esnap_bdev_close(origin);
+err_tracker:
+	kfree(t);
+	return ERR_PTR(err);
+}
+
+void esnap_tracker_free(struct esnap_tracker *t)
+{
+	kfree(t->resolved_path);
+	kfree(t->bdev_path);
+	kfree(t);
 }
 
 /* The directory part of a path, kmalloced. */
@@ -143,9 +168,9 @@ static int lookup_cow(const char *cow, struct path *path)
  * The mounted filesystem on the origin, active.  It is the one that the COW
  * file is to be on; nothing is created yet.
  */
-static struct super_block *origin_super(struct esnap_tracker *t, const char *cow)
+static struct super_block *origin_super(struct esnap_tracker *t, struct block_device *bdev,
+					const char *cow)
 {
-	struct block_device *bdev = t->origin.bdev;
 	struct super_block *sb = NULL;
 	struct path path;
 	int err;
@@ -175,32 +200,16 @@ static struct super_block *origin_super(struct esnap_tracker *t, const char *cow
 	return err ? ERR_PTR(err) : sb;
 }
 
-/*
- * The filesystem of the COW file, active, so that nobody can unmount it in our
- * middle; NULL when it has ended.  Given back by deactivate_super(), outside
- * all locks but the outer.
- */
-static struct super_block *cow_super(struct esnap_epoch *ep)
-{
-	struct super_block *sb = NULL;
-
-	mutex_lock(&esnap_inner_lock);
-	if (ep->cowfile.dentry && atomic_inc_not_zero(&ep->cowfile.dentry->d_sb->s_active))
-		sb = ep->cowfile.dentry->d_sb;
-	mutex_unlock(&esnap_inner_lock);
-	return sb;
-}
-
 /* --- the end --------------------------------------------------------------- */
 
 /*
  * Gives back all that is the origin's and its filesystem's.  The tracker stays
- * as something to ask, and so does the image device, whose reads fail.
+ * as something to ask, and so does the image device, whose reads fail.  It is
+ * held, and @sb is its filesystem.
  */
-static void stop(struct esnap_tracker *t)
+static void stop(struct esnap_tracker *t, struct super_block *sb)
 {
 	struct esnap_epoch *ep = t->current_epoch;
-	struct super_block *sb;
 
 	if (t->stopped)
 		return;
@@ -213,86 +222,78 @@ static void stop(struct esnap_tracker *t)
 	esnap_epoch_unpublish(ep);
 	esnap_store_close(&ep->store);
 	esnap_copy_sync(t);
-
-	sb = cow_super(ep);
-	if (sb) {
+	if (sb)
 		esnap_cowfile_remove(&ep->cowfile);
-		deactivate_super(sb);
-	} else {
-		/* The filesystem is ending: under this lock, or its hook's. */
-		mutex_lock(&esnap_inner_lock);
-		esnap_cowfile_unpin(&ep->cowfile);
-		mutex_unlock(&esnap_inner_lock);
-	}
+	mutex_lock(&esnap_inner_lock);
+	t->phase = ESNAP_STOPPED;
+	t->sb = NULL;
+	t->bdev = NULL;
+	mutex_unlock(&esnap_inner_lock);
 	esnap_hook_put();
-	esnap_bdev_close(&t->origin);
 }
 
 void esnap_tracker_reap(struct esnap_tracker *t)
 {
+	struct super_block *sb;
+
 	lockdep_assert_held(&esnap_outer_lock);
-	if (READ_ONCE(t->current_epoch->error))
-		stop(t);
+	if (!READ_ONCE(t->current_epoch->error) || t->stopped)
+		return;
+	sb = esnap_tracker_hold(t);
+	stop(t, sb);
+	esnap_tracker_unhold(t, sb);
 }
 
-static void destroy(struct esnap_tracker *t)
+/* It is held; the hold goes with it. */
+static void destroy(struct esnap_tracker *t, struct super_block *sb)
 {
 	if (t->image)
 		esnap_image_remove(t->image);
 	t->image = NULL;
-	stop(t);
+	stop(t, sb);
 	mutex_lock(&esnap_inner_lock);
 	esnap_registry_set(t->minor, NULL);
 	mutex_unlock(&esnap_inner_lock);
+	esnap_tracker_announce_handover();
 	esnap_epoch_free(t->current_epoch);
 	esnap_copy_exit(t);
-	kfree(t->bdev_path);
-	kfree(t);
+	esnap_tracker_free(t);
+	if (sb)
+		deactivate_super(sb);
 }
 
 /* --- the ioctls ------------------------------------------------------------ */
 
-static int get_tracker(unsigned int minor, struct esnap_tracker **t)
-{
-	if (minor >= esnap_max_devices)
-		return -EINVAL;
-	*t = esnap_registry_get(minor);
-	return *t ? 0 : -ENOENT;
-}
-
 static int setup(const struct esnap_setup *s)
 {
+	struct esnap_bdev origin;
 	struct esnap_tracker *t;
 	struct super_block *sb;
 	struct esnap_epoch *ep;
 	uuid_t uuid;
 	int err;
 
-	if (s->minor >= esnap_max_devices)
-		return -EINVAL;
-	if (esnap_registry_get(s->minor))
-		return -EBUSY;
-	t = kzalloc(sizeof(*t), GFP_KERNEL);
-	if (!t)
-		return -ENOMEM;
-	t->minor = s->minor;
+	t = esnap_tracker_create(s->minor, s->bdev, &origin);
+	if (IS_ERR(t))
+		return PTR_ERR(t);
 	t->ignore_errors = s->ignore_errors;
 	t->cache_size = s->cache_size;
 	t->snapshot = true;
+	t->state = ELASTIO_SNAP_STATE_ACTIVE | ELASTIO_SNAP_STATE_SNAPSHOT;
+	t->phase = ESNAP_ACTIVE;
 
-	err = open_origin(t, s->bdev);
-	if (err)
-		goto err_origin;
 	err = -EINVAL;
-	if (esnap_registry_find(t->origin.bdev)) {
+	if (esnap_registry_find(origin.bdev)) {
 		pr_err("%s is tracked already\n", t->bdev_path);
-		goto err_origin;
+		goto err_tracker;
 	}
-	sb = origin_super(t, s->cow);
+	sb = origin_super(t, origin.bdev, s->cow);
 	if (IS_ERR(sb)) {
 		err = PTR_ERR(sb);
-		goto err_origin;
+		goto err_tracker;
 	}
+	t->sb = sb;
+	t->bdev = sb->s_bdev;
 	err = esnap_copy_init(t);
 	if (err)
 		goto err_super;
@@ -321,6 +322,8 @@ static int setup(const struct esnap_setup *s)
 	mutex_lock(&esnap_inner_lock);
 	esnap_registry_set(t->minor, t);
 	mutex_unlock(&esnap_inner_lock);
+	/* From here on it is the filesystem that keeps the origin open. */
+	esnap_bdev_close(&origin);
 	deactivate_super(sb);
 	esnap_image_wait_closed(t->image);
 	pr_info("snapshot %u of %s set up\n", t->minor, t->bdev_path);
@@ -343,41 +346,27 @@ err_copy:
 	esnap_copy_exit(t);
 err_super:
 	deactivate_super(sb);
-err_origin:
-	esnap_bdev_close(&t->origin);
-	kfree(t->bdev_path);
-	kfree(t);
+err_tracker:
+	esnap_bdev_close(&origin);
+	esnap_tracker_free(t);
 	return err;
 }
 
-static int transition_inc(unsigned int minor)
+static int transition_inc(struct esnap_tracker *t, struct super_block *sb)
 {
-	struct esnap_tracker *t;
-	struct super_block *sb;
-	struct esnap_epoch *ep;
+	struct esnap_epoch *ep = t->current_epoch;
 	int err;
 
-	err = get_tracker(minor, &t);
-	if (err)
-		return err;
-	ep = t->current_epoch;
-	if (t->image) {
-		err = esnap_image_wait_closed(t->image) ? 0 : -EBUSY;
-		if (err)
-			return err;
-	}
-	if (READ_ONCE(ep->error) || !t->snapshot)
+	if (READ_ONCE(ep->error) || !t->snapshot || !sb)
 		return -EINVAL;
-	sb = cow_super(ep);
-	if (!sb)
-		return -ENODEV;
 	err = esnap_image_claim(t->image);
 	if (err)
-		goto out;
+		return err;
 	esnap_image_remove(t->image);
 	t->image = NULL;
 	mutex_lock(&esnap_inner_lock);
 	t->snapshot = false;
+	t->state = ELASTIO_SNAP_STATE_ACTIVE;
 	mutex_unlock(&esnap_inner_lock);
 
 	/*
@@ -394,36 +383,26 @@ static int transition_inc(unsigned int minor)
 	esnap_store_close(&ep->store);
 	esnap_index_drop_mapping(&ep->index);
 	err = READ_ONCE(ep->error);
-	if (!err)
+	if (!err) {
 		esnap_epoch_shrink(ep);
-out:
-	deactivate_super(sb);
+		esnap_store_reopen(&ep->store);
+	}
 	return err;
 }
 
-static int transition_snap(unsigned int minor, const char *cow, u64 cow_size_mib)
+static int transition_snap(struct esnap_tracker *t, struct super_block *sb, const char *cow,
+			   u64 cow_size_mib)
 {
-	struct esnap_epoch *old, *new;
+	struct esnap_epoch *old = t->current_epoch, *new;
 	struct esnap_image *image;
-	struct esnap_tracker *t;
-	struct super_block *sb;
 	unsigned int slot;
 	int err;
 
-	err = get_tracker(minor, &t);
-	if (err)
-		return err;
-	old = t->current_epoch;
-	if (READ_ONCE(old->error) || t->snapshot)
+	if (READ_ONCE(old->error) || t->snapshot || !sb)
 		return -EINVAL;
-	sb = cow_super(old);
-	if (!sb)
-		return -ENODEV;
 	new = esnap_epoch_create(t, sb, cow, cow_size_mib, old->seqid + 1, old->uuid);
-	if (IS_ERR(new)) {
-		err = PTR_ERR(new);
-		goto err_super;
-	}
+	if (IS_ERR(new))
+		return PTR_ERR(new);
 	image = esnap_image_create(new);
 	if (IS_ERR(image)) {
 		err = PTR_ERR(image);
@@ -444,9 +423,11 @@ static int transition_snap(unsigned int minor, const char *cow, u64 cow_size_mib
 	t->current_epoch = new;
 	t->image = image;
 	t->snapshot = true;
+	t->state = ELASTIO_SNAP_STATE_ACTIVE | ELASTIO_SNAP_STATE_SNAPSHOT;
 	mutex_unlock(&esnap_inner_lock);
 
 	esnap_epoch_unpublish(old);
+	esnap_store_close(&old->store);
 	err = esnap_epoch_write_out(old, cow);
 	if (err)
 		esnap_fail(new, err, "the changes since the last snapshot cannot be written out");
@@ -454,7 +435,6 @@ static int transition_snap(unsigned int minor, const char *cow, u64 cow_size_mib
 	/* A failure of the new one before it was the current one was not reaped. */
 	if (READ_ONCE(new->error))
 		esnap_registry_reap();
-	deactivate_super(sb);
 	esnap_image_wait_closed(image);
 	return err;
 
@@ -466,21 +446,11 @@ err_epoch:
 	esnap_store_close(&new->store);
 	esnap_cowfile_remove(&new->cowfile);
 	esnap_epoch_free(new);
-err_super:
-	deactivate_super(sb);
 	return err;
 }
 
-static int reconfigure(unsigned int minor, u64 cache_size)
+static int reconfigure(struct esnap_tracker *t, u64 cache_size)
 {
-	struct esnap_tracker *t;
-	int err;
-
-	err = get_tracker(minor, &t);
-	if (err)
-		return err;
-	if (t->image && !esnap_image_wait_closed(t->image))
-		return -EBUSY;
 	if (READ_ONCE(t->current_epoch->error))
 		return -EINVAL;
 	mutex_lock(&esnap_inner_lock);
@@ -490,21 +460,22 @@ static int reconfigure(unsigned int minor, u64 cache_size)
 	return 0;
 }
 
-static int destroy_minor(unsigned int minor)
+static int get_tracker(unsigned int minor, struct esnap_tracker **t)
 {
-	struct esnap_tracker *t;
-	int err;
+	if (minor >= esnap_max_devices)
+		return -EINVAL;
+	*t = esnap_registry_get(minor);
+	return *t ? 0 : -ENOENT;
+}
 
-	err = get_tracker(minor, &t);
+/* As the former, and its image is not open: a probe of udev's may end first. */
+static int get_tracker_at_rest(unsigned int minor, struct esnap_tracker **t)
+{
+	int err = get_tracker(minor, t);
+
 	if (err)
 		return err;
-	if (t->image) {
-		err = esnap_image_claim(t->image);
-		if (err)
-			return err;
-	}
-	destroy(t);
-	return 0;
+	return !(*t)->image || esnap_image_wait_closed((*t)->image) ? 0 : -EBUSY;
 }
 
 int esnap_setup(const struct esnap_setup *s)
@@ -519,40 +490,67 @@ int esnap_setup(const struct esnap_setup *s)
 
 int esnap_transition_inc(unsigned int minor)
 {
+	struct esnap_tracker *t;
+	struct super_block *sb;
 	int err;
 
 	mutex_lock(&esnap_outer_lock);
-	err = transition_inc(minor);
+	err = get_tracker_at_rest(minor, &t);
+	if (!err) {
+		sb = esnap_tracker_hold(t);
+		err = transition_inc(t, sb);
+		esnap_tracker_unhold(t, sb);
+	}
 	mutex_unlock(&esnap_outer_lock);
 	return err;
 }
 
 int esnap_transition_snap(unsigned int minor, const char *cow, u64 cow_size_mib)
 {
+	struct esnap_tracker *t;
+	struct super_block *sb;
 	int err;
 
 	mutex_lock(&esnap_outer_lock);
-	err = transition_snap(minor, cow, cow_size_mib);
+	err = get_tracker(minor, &t);
+	if (!err) {
+		sb = esnap_tracker_hold(t);
+		err = transition_snap(t, sb, cow, cow_size_mib);
+		esnap_tracker_unhold(t, sb);
+	}
 	mutex_unlock(&esnap_outer_lock);
 	return err;
 }
 
 int esnap_reconfigure(unsigned int minor, u64 cache_size)
 {
+	struct esnap_tracker *t;
 	int err;
 
 	mutex_lock(&esnap_outer_lock);
-	err = reconfigure(minor, cache_size);
+	err = get_tracker_at_rest(minor, &t);
+	if (!err)
+		err = reconfigure(t, cache_size);
 	mutex_unlock(&esnap_outer_lock);
 	return err;
 }
 
 int esnap_destroy(unsigned int minor)
 {
+	struct esnap_tracker *t;
+	struct super_block *sb;
 	int err;
 
 	mutex_lock(&esnap_outer_lock);
-	err = destroy_minor(minor);
+	err = get_tracker(minor, &t);
+	if (!err) {
+		sb = esnap_tracker_hold(t);
+		err = t->image ? esnap_image_claim(t->image) : 0;
+		if (err)
+			esnap_tracker_unhold(t, sb);
+		else
+			destroy(t, sb);
+	}
 	mutex_unlock(&esnap_outer_lock);
 	return err;
 }
@@ -562,8 +560,11 @@ void esnap_destroy_all(void)
 	unsigned int i;
 
 	mutex_lock(&esnap_outer_lock);
-	for (i = 0; i < esnap_max_devices; i++)
-		if (esnap_registry_get(i))
-			destroy(esnap_registry_get(i));
+	for (i = 0; i < esnap_max_devices; i++) {
+		struct esnap_tracker *t = esnap_registry_get(i);
+
+		if (t)
+			destroy(t, esnap_tracker_hold(t));
+	}
 	mutex_unlock(&esnap_outer_lock);
 }

@@ -11,21 +11,49 @@
 
 struct esnap_image;
 
+/* In whose hands a tracker is; changes under the inner lock. */
+enum esnap_phase {
+	/* The filesystem is mounted: whoever holds it active. */
+	ESNAP_ACTIVE,
+	/* Its filesystem is coming or going: the superblock hook's that sees it. */
+	ESNAP_MOVING,
+	/* The filesystem was unmounted, and is expected again. */
+	ESNAP_DORMANT,
+	/* It was announced, and its filesystem was not mounted since. */
+	ESNAP_UNVERIFIED,
+	/* It failed, and has nothing of its filesystem any more. */
+	ESNAP_STOPPED,
+};
+
 struct esnap_tracker {
 	unsigned int minor;
 	bool ignore_errors;
 	/* The snapshot bit of the state. */
 	bool snapshot;
+	/* The state as users see it; under the inner lock. */
+	u64 state;
+	enum esnap_phase phase;
+	/* An ioctl is at work, although no filesystem keeps the hooks away. */
+	bool held;
 	/* As it was asked for; 0: the default. */
 	u64 cache_size;
 
-	struct esnap_bdev origin;
-	char *bdev_path;
+	/* The filesystem and the origin it has open; NULL unless it is there. */
+	struct super_block *sb;
+	struct block_device *bdev;
+	dev_t dev;
+	/* Not a reference: only good to compare with, together with @diskseq. */
 	struct gendisk *disk;
 	u64 diskseq;
 	/* The origin on its disk, in sectors. */
 	u64 start;
 	u64 nr_sectors;
+	/* As users see it; resolved unless it is unverified. */
+	char *bdev_path;
+	/* What takes its place then. */
+	char *resolved_path;
+	/* Of the filesystem when it was announced. */
+	u64 fingerprint;
 
 	/* In the registry, under RCU. */
 	struct hlist_node node;
@@ -46,15 +74,46 @@ struct esnap_tracker {
  *
  * outer: the ioctls, one at a time.  No hook and no worker of the I/O path
  *        takes it.
- * inner: the table of trackers, what INFO and /proc read, and the pins of COW
- *        files.  The superblock hook takes it; it is not held across a freeze,
- *        a write through the VFS, or opening and closing devices.
+ * inner: the table of trackers, their phases, and what INFO and /proc read.  The
+ *        superblock hooks take it; it is a leaf, held across nothing that waits.
  *
- * An ioctl that works on the COW file holds an active reference on the
- * superblock, taken before the inner lock's section ends and given back last.
+ * What happens to a tracker is decided by its phase.  An ioctl takes it with
+ * esnap_tracker_hold(): an active reference on the superblock, given back last,
+ * so that the filesystem cannot end meanwhile; or, where there is none, a mark
+ * that the hooks wait for.  A hook takes it by making it MOVING, and ioctls wait
+ * for that.  No hook waits for an ioctl that could wait for the hook's own
+ * filesystem: it waits only for marks, with which no filesystem is touched.
  */
 extern struct mutex esnap_outer_lock;
 extern struct mutex esnap_inner_lock;
+
+/*
+ * Keeps the hooks away until esnap_tracker_unhold().  Returns the tracker's
+ * filesystem, active, or NULL when it is not mounted.  Outer lock; sleeps until
+ * a hook has finished.
+ */
+struct super_block *esnap_tracker_hold(struct esnap_tracker *t);
+void esnap_tracker_unhold(struct esnap_tracker *t, struct super_block *sb);
+
+/*
+ * For the hooks: a tracker is theirs, when its phase lets it, until they end
+ * that.  @want: whether it is one that they look for; under the inner lock.
+ * NULL: there is none.  Sleeps until no ioctl has a mark on it.
+ */
+struct esnap_tracker *esnap_tracker_take(bool (*want)(const struct esnap_tracker *t,
+						      const struct super_block *sb),
+					 const struct super_block *sb, unsigned int from);
+void esnap_tracker_give(struct esnap_tracker *t, enum esnap_phase phase);
+
+/* A tracker that somebody may wait for is gone. */
+void esnap_tracker_announce_handover(void);
+
+/* A new tracker of the device at @path, which @origin is set to.  Sleeps. */
+struct esnap_tracker *esnap_tracker_create(unsigned int minor, const char *path,
+					   struct esnap_bdev *origin);
+
+/* It has nothing left but itself. */
+void esnap_tracker_free(struct esnap_tracker *t);
 
 struct esnap_setup {
 	const char *bdev;
@@ -71,6 +130,17 @@ int esnap_destroy(unsigned int minor);
 int esnap_transition_inc(unsigned int minor);
 int esnap_transition_snap(unsigned int minor, const char *cow, u64 cow_size_mib);
 int esnap_reconfigure(unsigned int minor, u64 cache_size);
+
+struct esnap_reload {
+	const char *bdev;
+	const char *cow;
+	u64 cache_size;
+	unsigned int minor;
+	bool snapshot;
+	bool ignore_errors;
+};
+
+int esnap_reload(const struct esnap_reload *reload);
 
 /* Ends every tracker, as the module goes.  Sleeps. */
 void esnap_destroy_all(void);

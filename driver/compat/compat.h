@@ -13,6 +13,7 @@
 #include <linux/fs.h>
 #include <linux/ftrace.h>
 #include <linux/mount.h>
+#include <linux/namei.h>
 
 /* --- bios ---------------------------------------------------------------- */
 
@@ -179,6 +180,11 @@ static inline struct gendisk *esnap_alloc_disk(struct block_device *origin)
 #error "no known form of: gendisk_open_disk, gendisk_open_fmode"
 #endif
 
+/* Is there the older way to mount a device, too? */
+#if defined(HAVE_MOUNT_BDEV)
+#define ESNAP_MOUNT_BDEV
+#endif
+
 /* --- filesystem ---------------------------------------------------------- */
 
 #if defined(HAVE_MNT_IDMAP)
@@ -188,5 +194,17 @@ static inline struct gendisk *esnap_alloc_disk(struct block_device *origin)
 #else
 #error "no known form of: mnt_idmap, mnt_userns"
 #endif
+
+/* What is called @name in @dir, or -ENOENT; by the caller's rights, without a mount. */
+static inline struct dentry *esnap_lookup_child(struct dentry *dir, const char *name, int len)
+{
+#if defined(HAVE_LOOKUP_NOPERM)
+	return lookup_noperm_positive_unlocked(&QSTR_LEN(name, len), dir);
+#elif defined(HAVE_LOOKUP_POSITIVE)
+	return lookup_positive_unlocked(name, dir, len);
+#else
+#error "no known form of: lookup_noperm, lookup_positive"
+#endif
+}
 
 #endif /* ESNAP_COMPAT_H */

@@ -161,6 +161,12 @@ struct elastio_snap_info {
 
 #define ELASTIO_SNAP_COW_MAGIC 4776U
 
+/*
+ * The magic of a file whose header and index were written past the filesystem,
+ * which shows zeros there: whoever does not know this magic must not read them.
+ */
+#define ELASTIO_SNAP_COW_MAGIC_RAW 0x57415245U
+
 #define ELASTIO_SNAP_COW_CLEAN (1U << 0)
 #define ELASTIO_SNAP_COW_INDEX_ONLY (1U << 1)
 
@@ -190,6 +196,37 @@ struct elastio_snap_cow_header {
 	__u8 uuid[16];
 	__le64 version;
 	__le64 nr_changed_blocks;
+};
+
+/* Where the bitmap of index groups is in a raw header, and its size in bits. */
+#define ELASTIO_SNAP_COW_GROUPS_OFFSET 1024
+#define ELASTIO_SNAP_COW_GROUPS 24576
+
+/**
+ * struct elastio_snap_cow_raw_header - the header with ELASTIO_SNAP_COW_MAGIC_RAW
+ * @cow: as ever
+ * @origin_sectors: size of the origin in 512-byte sectors
+ * @nr_extents: runs of sectors of the origin that the file consists of
+ * @extents_digest: SipHash-2-4, by the uuid, of where they are
+ * @fingerprint: of the filesystem when the file was closed; 0: it has none
+ * @tail_entry: index entry of a last block for which the index has no room
+ * @group_shift: log2 of the sections that a bit of the bitmap stands for
+ * @checksum: SipHash-2-4, by the uuid, of all 4096 bytes with this field 0
+ *
+ * The bitmap at ELASTIO_SNAP_COW_GROUPS_OFFSET, least significant bit first,
+ * tells which groups of sections were written; all others are zero and must not
+ * be read.
+ */
+struct elastio_snap_cow_raw_header {
+	struct elastio_snap_cow_header cow;
+	__le64 origin_sectors;
+	__le64 nr_extents;
+	__le64 extents_digest;
+	__le64 fingerprint;
+	__le64 tail_entry;
+	__le32 group_shift;
+	__le32 reserved;
+	__le64 checksum;
 };
 
 #endif /* _UAPI_ELASTIO_SNAP_H */

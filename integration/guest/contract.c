@@ -303,8 +303,6 @@ static void section_minors(void)
 	expect_error("info, empty minor", ENOENT, error);
 	info_of(7, INFO_OLD, 0, &error);
 	expect_error("old info, empty minor", ENOENT, error);
-	expect_call("reload-snap", EOPNOTSUPP, RELOAD_SNAP, reload_argument(origin, at_mount("cow"), 7));
-	expect_call("reload-inc", EOPNOTSUPP, RELOAD_INC, reload_argument(origin, at_mount("cow"), 7));
 
 	start("cow-minors", 3);
 	expect_call("setup, minor in use", EBUSY, SETUP, setup_argument(origin, at_mount("second"), 4, 3));

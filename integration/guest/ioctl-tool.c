@@ -5,6 +5,7 @@
 #include "guest.h"
 
 static const char usage[] = "usage: ioctl-tool setup BDEV COW MINOR [MIB [CACHE_BYTES [IGNORE_ERRORS]]]\n"
+			    "       ioctl-tool reload-snap|reload-inc BDEV COW MINOR [CACHE_BYTES [IGNORE_ERRORS]]\n"
 			    "       ioctl-tool snap COW MINOR [MIB]\n"
 			    "       ioctl-tool inc|destroy|info MINOR\n"
 			    "       ioctl-tool reconf MINOR CACHE_BYTES\n"
@@ -82,6 +83,20 @@ int main(int argc, char **argv)
 		};
 
 		return finish(ioctl(fd, ELASTIO_SNAP_SETUP_SNAP, &params));
+	}
+	if (!strncmp(command, "reload-", 7) && argc >= 5 && argc <= 7) {
+		struct elastio_snap_reload_params params = {
+			.bdev = (uintptr_t)argv[2],
+			.cow = (uintptr_t)argv[3],
+			.minor = number(argv[4]),
+			.cache_size = optional(argc, argv, 5),
+			.ignore_errors = optional(argc, argv, 6),
+		};
+
+		if (!strcmp(command, "reload-snap"))
+			return finish(ioctl(fd, ELASTIO_SNAP_RELOAD_SNAP, &params));
+		if (!strcmp(command, "reload-inc"))
+			return finish(ioctl(fd, ELASTIO_SNAP_RELOAD_INC, &params));
 	}
 	if (!strcmp(command, "snap") && (argc == 4 || argc == 5)) {
 		struct elastio_snap_transition_params params = {

@@ -7,6 +7,7 @@ import {
   closeSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
 } from 'node:fs';
 import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
@@ -63,21 +64,26 @@ const kernelArguments = [
 export class Vm {
   #dmesgSeen = 0;
   #stopped = false;
+  #boots = 0;
+  private qemu: ChildProcess;
 
   private constructor(
     readonly options: VmOptions,
     private readonly directory: string,
-    private readonly qemu: ChildProcess,
-    private readonly ssh: readonly string[],
+    private readonly argv: readonly string[],
+    private readonly identity: string,
     private readonly ports: ReadonlyMap<number, number>,
-  ) {}
+  ) {
+    this.qemu = this.#start();
+  }
 
   /** Builds what is missing, boots a guest and returns when it takes commands. */
   static async boot(options: VmOptions): Promise<Vm> {
     const kernel = options.kernel ?? defaultKernel();
-    const kernelDirectory = await kernelRoot(kernel);
+    // On a fresh machine each takes minutes to make, most of them on one processor.
+    const [root, kernelDirectory] = await Promise.all([testRoot(), kernelRoot(kernel)]);
     const images = [
-      ['elio-root', join(await testRoot(), 'root.ext4')],
+      ['elio-root', join(root, 'root.ext4')],
       ['elio-kernel', join(kernelDirectory, 'modules.ext4')],
       ['elio-payload', await payloadImage(kernel)],
       ['elio-packages', await packagesImage()],
@@ -108,37 +114,66 @@ export class Vm {
     }
     for (const disk of options.disks ?? []) argv.push(...(await diskArguments(disk, directory)));
 
-    const log = openSync(join(options.logDir, 'qemu.log'), 'w');
-    const qemu = spawn('setpriv', argv, {
+    const vm = new Vm(options, directory, argv, join(keys, 'client'), ports);
+    running.add(vm);
+    await vm.#waitUntilReady();
+    return vm;
+  }
+
+  /**
+   * Boots the guest again with its disks as they are. It is shut down first as `reboot -f` does, which unmounts nothing;
+   * or, with `powerCut`, not at all.
+   */
+  async reboot({ powerCut = false } = {}): Promise<void> {
+    if (powerCut) this.qemu.kill('SIGKILL');
+    else await this.run('reboot -f', { timeoutMs: stopTimeoutMs }).catch(() => undefined);
+    for (let waitedMs = 0; !this.#exited(); waitedMs += 20) {
+      if (waitedMs > stopTimeoutMs)
+        throw new Error(`${this.options.name} does not reboot: see ${this.options.logDir}`);
+      await delay(20);
+    }
+    const serial = join(this.options.logDir, 'serial.log');
+    renameSync(serial, join(this.options.logDir, `serial-${String(this.#boots)}.log`));
+    this.#dmesgSeen = 0;
+    this.qemu = this.#start();
+    await this.#waitUntilReady();
+  }
+
+  #start(): ChildProcess {
+    this.#boots += 1;
+    const log = openSync(join(this.options.logDir, 'qemu.log'), 'w');
+    const qemu = spawn('setpriv', this.argv, {
       stdio: ['ignore', log, log],
-      env: { ...process.env, TMPDIR: directory },
+      env: { ...process.env, TMPDIR: this.directory },
     });
     closeSync(log);
-    const ssh = [
-      '-F',
-      'none',
-      '-o',
-      `ControlPath=${join(directory, 'ssh')}`,
-      '-o',
-      'LogLevel=ERROR',
-    ];
-    const vm = new Vm(options, directory, qemu, ssh, ports);
-    running.add(vm);
+    return qemu;
+  }
+
+  async #waitUntilReady(): Promise<void> {
     try {
-      await vm.#waitForBoot();
-      await vm.#connect(join(keys, 'client'));
+      await this.#waitForBoot();
+      await this.#connect();
     } catch (error) {
-      await vm.stop();
+      await this.stop();
       throw error;
     }
-    return vm;
+  }
+
+  /** The socket of the one connection to this boot that all commands share. */
+  get #socket(): string {
+    return join(this.directory, `ssh-${String(this.#boots)}`);
+  }
+
+  get #ssh(): readonly string[] {
+    return ['-F', 'none', '-o', `ControlPath=${this.#socket}`, '-o', 'LogLevel=ERROR'];
   }
 
   /** Runs a shell command as root in the guest. Rejects only when the guest is gone or the time is over. */
   async run(command: string, options: RunOptions = {}): Promise<CommandResult> {
     this.#requireRunning();
     const timeoutMs = options.timeoutMs ?? runTimeoutMs;
-    const argv = ['ssh', ...this.ssh, 'root@guest', command];
+    const argv = ['ssh', ...this.#ssh, 'root@guest', command];
     const startMs = Date.now();
     const result = await runCommand(argv, {
       timeoutMs,
@@ -201,7 +236,7 @@ export class Vm {
 
   /** The arguments of ssh that reach this guest, for an interactive session. */
   get sshArguments(): readonly string[] {
-    return [...this.ssh, 'root@guest'];
+    return [...this.#ssh, 'root@guest'];
   }
 
   /** Rejects when the kernel has complained since the last call (or the boot): BUG, WARNING, stall, hung task and the like. */
@@ -224,7 +259,7 @@ export class Vm {
   async stop(): Promise<void> {
     if (this.#stopped) return;
     this.#stopped = true;
-    if (!this.#exited() && existsSync(join(this.directory, 'ssh'))) {
+    if (!this.#exited() && existsSync(this.#socket)) {
       await this.run('poweroff -f', { timeoutMs: stopTimeoutMs }).catch(() => undefined);
       for (let waitedMs = 0; !this.#exited() && waitedMs < stopTimeoutMs; waitedMs += 100)
         await delay(100);
@@ -267,7 +302,7 @@ export class Vm {
   }
 
   /** Opens the one connection that all commands share. */
-  async #connect(identity: string): Promise<void> {
+  async #connect(): Promise<void> {
     const options = [
       'StrictHostKeyChecking=no',
       'UserKnownHostsFile=/dev/null',
@@ -277,20 +312,18 @@ export class Vm {
       '--pdeathsig',
       'KILL',
       'ssh',
-      '-F',
-      'none',
-      ...this.ssh,
+      ...this.#ssh,
       '-M',
       '-N',
       '-i',
-      identity,
+      this.identity,
     ];
     for (const option of options) argv.push('-o', option);
     argv.push('-p', String(this.hostPort(sshPort)), 'root@127.0.0.1');
     for (let attempt = 0; attempt < 10; attempt++) {
       const master = spawn('setpriv', argv, { stdio: 'ignore' });
       for (let waitedMs = 0; master.exitCode === null && waitedMs < 30_000; waitedMs += 100) {
-        if (existsSync(join(this.directory, 'ssh'))) return;
+        if (existsSync(this.#socket)) return;
         await delay(100);
       }
       master.kill('SIGKILL');
@@ -303,7 +336,7 @@ export class Vm {
 
   async #copy(source: string, target: string): Promise<void> {
     this.#requireRunning();
-    const argv = ['scp', '-r', '-p', '-q', ...this.ssh, source, target];
+    const argv = ['scp', '-r', '-p', '-q', ...this.#ssh, source, target];
     const result = await runCommand(argv, { timeoutMs: runTimeoutMs });
     if (result.status !== 0)
       throw new Error(`cannot copy ${source} to ${target}: ${result.stderr}`);

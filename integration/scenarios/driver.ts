@@ -28,8 +28,15 @@ export interface TrackerInfo {
 }
 
 /** The states of a tracker, as `TrackerInfo.state` has them. */
-export const incremental = 2;
-export const snapshot = 3;
+export const states = {
+  dormantIncremental: 0,
+  dormantSnapshot: 1,
+  incremental: 2,
+  snapshot: 3,
+  unverifiedIncremental: 4,
+  unverifiedSnapshot: 5,
+} as const;
+export const { incremental, snapshot } = states;
 
 export async function loadDriver(vm: Vm): Promise<void> {
   await vm.sh('insmod /opt/elio/elastio-snap.ko');

@@ -159,13 +159,29 @@ describe('elioctl', () => {
       await assertNothingLeft();
     });
 
-    it('say that this version cannot reload', async () => {
-      for (const command of ['reload-snapshot', 'reload-incremental']) {
-        assert.match(
-          await refused(exit.state, command, data, '/cow', '0'),
-          /cannot reload.*full backup/,
-        );
-      }
+    it('announce a device that is mounted later, and say when it is too late', async () => {
+      assert.match(
+        await refused(exit.state, 'reload-snapshot', data, '/cow', '0'),
+        /mounted.*unmount/,
+      );
+      await elioctl.check('setup-snapshot', data, '/t/data/cow', '0');
+      await vm.sh('umount /t/data && rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko');
+      await elioctl.check('reload-snapshot', '-c', '7', data, '/cow', '0');
+      const announced = JSON.parse(await elioctl.check('info', '0')) as Record<string, unknown>;
+      assert.deepEqual(announced, {
+        minor: 0,
+        cow_file: '/cow',
+        block_device: data,
+        max_cache: 7 << 20,
+        state: 5,
+        ignore_snap_errors: 0,
+        cow_on_bdev: true,
+      });
+      assert.match(await elioctl.check('list'), /unverified snapshot/);
+      await vm.sh(`mount ${data} /t/data`);
+      const active = JSON.parse(await elioctl.check('info', '0')) as Record<string, unknown>;
+      assert.deepEqual([active['state'], active['seq_id'], active['error']], [3, 1, undefined]);
+      await elioctl.check('destroy', '0');
       await assertNothingLeft();
     });
 

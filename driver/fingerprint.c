@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Whether a filesystem was written while nobody looked.
+ *
+ * ext2, ext3 and ext4 write their superblock whenever they are mounted for
+ * writing, recovered, checked or tuned.  XFS need not, but every transaction and
+ * every mount for writing moves the head of its log.
+ */
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/mm.h>
+#include <linux/siphash.h>
+
+#include "esnap.h"
+#include "fingerprint.h"
+
+#define EXT_SUPER_OFFSET 1024
+#define EXT_SUPER_SIZE 1024
+#define EXT_MAGIC_OFFSET (EXT_SUPER_OFFSET + 56)
+#define EXT_MAGIC 0xef53
+
+#define XFS_SUPER_SIZE 512
+#define XFS_MAGIC 0x58465342
+#define XFS_LOG_MAGIC 0xfeedbabe
+
+/* Not a secret: a digest that every kernel has. */
+static const siphash_key_t key = { { 0x656c696f2d736e61ULL, 0x7066696e67657270ULL } };
+
+static int read_block(struct block_device *bdev, u64 sector, struct page *page)
+{
+	struct bio *bio = bio_alloc(bdev, 1, REQ_OP_READ | REQ_SYNC, GFP_NOIO);
+	int err;
+
+	bio->bi_iter.bi_sector = sector;
+	__bio_add_page(bio, page, ELASTIO_SNAP_BLOCK_SIZE, 0);
+	err = submit_bio_wait(bio);
+	bio_put(bio);
+	return err;
+}
+
+/* Where the log is, as the superblock of XFS tells, in sectors. */
+struct xfs_log {
+	u64 start;
+	u64 nr;
+};
+
+static bool xfs_log_of(const void *super, struct xfs_log *log)
+{
+	u64 block = be64_to_cpup(super + 48);
+	u32 ag_blocks = be32_to_cpup(super + 84);
+	u32 nr = be32_to_cpup(super + 96);
+	u8 block_log = *(const u8 *)(super + 120);
+	u8 ag_log = *(const u8 *)(super + 124);
+	unsigned int to_sectors = block_log - SECTOR_SHIFT;
+
+	/* A log on another device says nothing about this one. */
+	if (!block || block_log < SECTOR_SHIFT || block_log > 16 || ag_log > 31)
+		return false;
+	log->start = ((block >> ag_log) * ag_blocks + (block & ((1ULL << ag_log) - 1)))
+		     << to_sectors;
+	log->nr = (u64)nr << to_sectors;
+	return log->nr >= 2;
+}
+
+/* The number of the round in which a sector of the log was written, and a digest of it. */
+static int log_sector(struct block_device *bdev, const struct xfs_log *log, u64 sector,
+		      struct page *page, u32 *cycle, u64 *digest)
+{
+	u64 offset = sector % ELASTIO_SNAP_BLOCK_SECTORS;
+	const void *data;
+	int err;
+
+	err = read_block(bdev, log->start + sector - offset, page);
+	if (err)
+		return err;
+	data = page_address(page) + (offset << SECTOR_SHIFT);
+	*cycle = be32_to_cpup(data);
+	if (*cycle == XFS_LOG_MAGIC)
+		*cycle = be32_to_cpup(data + 4);
+	*digest = siphash(data, SECTOR_SIZE, &key);
+	return 0;
+}
+
+/*
+ * The log is a ring; each time around its sectors get the next number.  So the
+ * head is where the number of the first sector ends.
+ */
+static int xfs_fingerprint(struct block_device *bdev, struct page *page, u64 *fingerprint)
+{
+	u64 super = siphash(page_address(page), XFS_SUPER_SIZE, &key);
+	u64 low = 0, high, before, digest;
+	struct xfs_log log;
+	u32 first, cycle;
+	int err;
+
+	if (!xfs_log_of(page_address(page), &log))
+		return 0;
+	err = log_sector(bdev, &log, 0, page, &first, &before);
+	if (err)
+		return err;
+	high = log.nr;
+	while (high - low > 1) {
+		u64 mid = low + (high - low) / 2;
+
+		err = log_sector(bdev, &log, mid, page, &cycle, &digest);
+		if (err)
+			return err;
+		if (cycle == first) {
+			low = mid;
+			before = digest;
+		} else {
+			high = mid;
+		}
+	}
+	*fingerprint = siphash_4u64(super, first, high, before, &key);
+	return 0;
+}
+
+int esnap_fingerprint(struct block_device *bdev, u64 *fingerprint)
+{
+	struct page *page = alloc_page(GFP_NOIO);
+	void *data;
+	int err;
+
+	*fingerprint = 0;
+	if (!page)
+		return -ENOMEM;
+	data = page_address(page);
+	err = read_block(bdev, 0, page);
+	if (!err && be32_to_cpup(data) == XFS_MAGIC)
+		err = xfs_fingerprint(bdev, page, fingerprint);
+	else if (!err && le16_to_cpup(data + EXT_MAGIC_OFFSET) == EXT_MAGIC)
+		*fingerprint = siphash(data + EXT_SUPER_OFFSET, EXT_SUPER_SIZE, &key);
+	__free_page(page);
+	return err;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef ESNAP_FINGERPRINT_H
+#define ESNAP_FINGERPRINT_H
+
+#include <linux/types.h>
+
+struct block_device;
+
+/*
+ * A number that changes with whatever the filesystem on @bdev writes, read from
+ * the device itself; 0: the filesystem offers none.  Returns a negative errno
+ * when the device cannot be read.  Sleeps.
+ */
+int esnap_fingerprint(struct block_device *bdev, u64 *fingerprint);
+
+#endif /* ESNAP_FINGERPRINT_H */

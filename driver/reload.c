@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Announcing a device whose tracker will be taken up again when it is mounted. */
+#include <linux/blkdev.h>
+#include <linux/fs.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+
+#include "activate.h"
+#include "fingerprint.h"
+#include "hook.h"
+#include "registry.h"
+#include "tracker.h"
+
+struct super_search {
+	dev_t dev;
+	struct super_block *found;
+};
+
+static void compare_super(struct super_block *sb, void *arg)
+{
+	struct super_search *search = arg;
+
+	if (!search->found && sb->s_bdev && sb->s_bdev->bd_dev == search->dev &&
+	    atomic_inc_not_zero(&sb->s_active))
+		search->found = sb;
+}
+
+/* The filesystem that is mounted from a device, active, or NULL. */
+static struct super_block *mounted_super(struct block_device *bdev)
+{
+	struct super_search search = { .dev = bdev->bd_dev };
+	struct file_system_type *type;
+	unsigned int i;
+
+	/* A mounted filesystem claims its device. */
+	if (!READ_ONCE(bdev->bd_holder))
+		return NULL;
+	for (i = 0; !search.found && (type = esnap_cowfile_fs_type(i)); i++) {
+		iterate_supers_type(type, compare_super, &search);
+		module_put(type->owner);
+	}
+	return search.found;
+}
+
+/* In use by what, if by anything, that cannot be waited for? */
+static int check_use(struct esnap_tracker *t, struct block_device *bdev, struct super_block *sb)
+{
+	if (sb && !sb_rdonly(sb)) {
+		pr_err("%s is mounted for writing: reload before it is mounted\n", t->bdev_path);
+		return -EINVAL;
+	}
+	if (!sb && READ_ONCE(bdev->bd_holder)) {
+		pr_err("%s is in use, and not by a filesystem that is supported\n", t->bdev_path);
+		return -EBUSY;
+	}
+	return 0;
+}
+
+/* Recording first, then the fingerprint: nothing falls between the two. */
+static int begin(struct esnap_tracker *t, struct esnap_epoch *ep, struct block_device *bdev)
+{
+	int err;
+
+	err = esnap_hook_get();
+	if (err)
+		return err;
+	esnap_registry_publish(t);
+	esnap_epoch_publish_expected(ep);
+	esnap_wait_for_writes_in_flight(bdev);
+	err = sync_blockdev(bdev);
+	if (!err)
+		err = esnap_fingerprint(bdev, &t->fingerprint);
+	if (!err)
+		return 0;
+	esnap_registry_unpublish(t);
+	esnap_copy_wait_held(t);
+	esnap_epoch_unpublish(ep);
+	esnap_copy_sync(t);
+	esnap_hook_put();
+	return err;
+}
+
+static bool is_expected(const struct esnap_tracker *t, const struct super_block *sb)
+{
+	return t->phase == ESNAP_UNVERIFIED && t->dev == sb->s_bdev->bd_dev;
+}
+
+static int reload(const struct esnap_reload *r)
+{
+	struct esnap_bdev origin;
+	struct super_block *sb;
+	struct esnap_tracker *t;
+	struct esnap_epoch *ep;
+	int err;
+
+	t = esnap_tracker_create(r->minor, r->bdev, &origin);
+	if (IS_ERR(t))
+		return PTR_ERR(t);
+	t->ignore_errors = r->ignore_errors;
+	t->cache_size = r->cache_size;
+	t->snapshot = r->snapshot;
+	t->phase = ESNAP_UNVERIFIED;
+	t->state = ELASTIO_SNAP_STATE_UNVERIFIED |
+		   (r->snapshot ? ELASTIO_SNAP_STATE_SNAPSHOT : 0);
+	/* Both paths are told as they were given until they have been looked up. */
+	t->resolved_path = t->bdev_path;
+	t->bdev_path = kstrdup(r->bdev, GFP_KERNEL);
+	err = -ENOMEM;
+	if (!t->bdev_path)
+		goto err_tracker;
+	sb = mounted_super(origin.bdev);
+	err = check_use(t, origin.bdev, sb);
+	if (err)
+		goto err_super;
+	err = esnap_copy_init(t);
+	if (err)
+		goto err_super;
+	ep = esnap_epoch_expect(t, r->cow);
+	if (IS_ERR(ep)) {
+		err = PTR_ERR(ep);
+		goto err_copy;
+	}
+	t->current_epoch = ep;
+	err = begin(t, ep, origin.bdev);
+	if (err)
+		goto err_epoch;
+	mutex_lock(&esnap_inner_lock);
+	esnap_registry_set(t->minor, t);
+	mutex_unlock(&esnap_inner_lock);
+	pr_info("snapshot %u of %s is expected\n", t->minor, t->bdev_path);
+	esnap_bdev_close(&origin);
+	/* Mounted read-only, as root is at first: there will be no other mount. */
+	if (sb) {
+		t = esnap_tracker_take(is_expected, sb, r->minor);
+		if (t)
+			esnap_activate(t, sb);
+		deactivate_super(sb);
+	}
+	return 0;
+
+err_epoch:
+	esnap_store_close(&ep->store);
+	esnap_epoch_free(ep);
+err_copy:
+	esnap_copy_exit(t);
+err_super:
+	if (sb)
+		deactivate_super(sb);
+err_tracker:
+	esnap_bdev_close(&origin);
+	esnap_tracker_free(t);
+	return err;
+}
+
+int esnap_reload(const struct esnap_reload *r)
+{
+	int err;
+
+	mutex_lock(&esnap_outer_lock);
+	err = reload(r);
+	mutex_unlock(&esnap_outer_lock);
+	return err;
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+// A tracker outlives its filesystem's mount: what is written meanwhile, by whatever program, is in the image or the index.
+import assert from 'node:assert/strict';
+import { useVm } from '../harness/scenario.js';
+import { info, ioctl, loadDriver, mountExt4, states, tests, tryIoctl } from './driver.js';
+
+const cowMib = 16;
+const image = '/dev/elastio-snap0';
+
+describe('a tracker whose filesystem is unmounted', () => {
+  const vm = useVm({
+    name: 'dormant',
+    disks: [
+      { name: 'origin', sizeMib: 64 },
+      { name: 'copy', sizeMib: 64 },
+    ],
+  });
+  let origin = '';
+  let copy = '';
+
+  before(async () => {
+    await loadDriver(vm());
+    origin = vm().disk('origin');
+    copy = vm().disk('copy');
+  });
+  beforeEach(async () => {
+    await mountExt4(vm(), origin, '/t', '-b 4096');
+    await vm().sh('cp -r /etc /t/kept && dd if=/dev/urandom of=/t/data bs=1M count=8 status=none');
+    await ioctl(vm(), 'setup', origin, '/t/cow1', 0, cowMib);
+    await vm().sh(`${tests}/imagecheck extents /t/cow1 > /tmp/cow1`);
+    await vm().sh(`dd if=${image} of=${copy} bs=1M oflag=direct status=none`);
+  });
+  afterEach(async () => {
+    await vm().run(
+      `for d in /b /c /t; do while umount $d 2> /dev/null; do :; done; done; ${tests}/ioctl-tool destroy 0`,
+    );
+    assert.equal(await tryIoctl(vm(), 'info', 0), 'ENOENT');
+  });
+
+  async function state(): Promise<number> {
+    const { state, error } = await info(vm(), 0);
+    assert.equal(error, 0);
+    return state;
+  }
+
+  async function write(): Promise<void> {
+    await vm().sh(
+      'dd if=/dev/urandom of=/t/data bs=4k seek=$((RANDOM % 1000)) count=40 conv=notrunc status=none; cp -r /etc/ssl /t/more$RANDOM',
+    );
+  }
+
+  /** The image is still what it was when it was copied. */
+  async function checkImage(): Promise<void> {
+    await vm().sh(`dd if=${image} bs=1M iflag=direct status=none | cmp - ${copy}`);
+  }
+
+  /** Every block that differs from the copy has an entry in the COW file of the changes since. */
+  async function checkChanges(): Promise<void> {
+    if ((await state()) === states.snapshot) await ioctl(vm(), 'inc', 0);
+    await ioctl(vm(), 'snap', '/t/cow2', 0, cowMib);
+    await vm().sh(`${tests}/imagecheck extents /t/cow2 > /tmp/cow2`);
+    await vm().sh(
+      `${tests}/imagecheck changed ${copy} ${image} /t/cow1 /tmp/cow1 /tmp/cow2 && rm /t/cow1`,
+    );
+    await vm().sh(`e2fsck -fn ${image}`);
+  }
+
+  it('is dormant when umount returns and active when mount returns, in snapshot mode', async () => {
+    await write();
+    const before = await info(vm(), 0);
+    await vm().sh('umount /t');
+    const dormant = await info(vm(), 0);
+    assert.deepEqual({ ...dormant, nrChangedBlocks: 0 }, {
+      ...before,
+      state: states.dormantSnapshot,
+      nrChangedBlocks: 0,
+    });
+    const read = await vm().run(`dd if=${image} of=/dev/null bs=4k count=1 iflag=direct`);
+    assert.match(read.stderr, /Device or resource busy/);
+    assert.equal(await tryIoctl(vm(), 'inc', 0), 'EINVAL');
+    assert.equal(await tryIoctl(vm(), 'snap', '/t/cow2', 0, cowMib), 'EINVAL');
+    assert.equal(await tryIoctl(vm(), 'setup', origin, '/t/cow2', 1, cowMib), 'EINVAL');
+
+    await vm().sh(`mount ${origin} /t`);
+    assert.equal(await state(), states.snapshot);
+    await checkImage();
+    await write();
+    await checkImage();
+    await checkChanges();
+  });
+
+  it('is dormant and active again in incremental mode', async () => {
+    await ioctl(vm(), 'inc', 0);
+    for (let round = 0; round < 3; round += 1) {
+      await write();
+      await vm().sh('umount /t');
+      assert.equal(await state(), states.dormantIncremental);
+      await vm().sh(`mount ${origin} /t`);
+      assert.equal(await state(), states.incremental);
+    }
+    await checkChanges();
+  });
+
+  it('counts nothing but the end of the filesystem: binds, namespaces, lazy unmounts, both mount interfaces', async () => {
+    await vm().sh('mkdir -p /b /c && mount --bind /t /b && mount --bind /t/kept /c');
+    await vm().sh(
+      'unshare --mount --propagation private sleep 600 < /dev/null > /dev/null 2>&1 & echo $! > /run/holder; sleep 0.5',
+    );
+    for (const step of ['umount /t', 'umount /c', 'umount -l /b', 'true']) {
+      await vm().sh(step);
+      assert.equal(await state(), states.snapshot, step);
+    }
+    await vm().sh(
+      'kill $(cat /run/holder); while kill -0 $(cat /run/holder); do sleep 0.1; done 2> /dev/null',
+    );
+    await vm().sh(`until e2fsck -fn ${origin} > /dev/null; do sleep 0.2; done`);
+    assert.equal(await state(), states.dormantSnapshot);
+
+    // Read-only does as well, and then a remount changes nothing; without recovery it does not.
+    await vm().sh(`mount -o ro,noload ${origin} /t`);
+    assert.equal(await state(), states.dormantSnapshot);
+    await vm().sh(`umount /t && LIBMOUNT_FORCE_MOUNT2=always mount -o ro ${origin} /t`);
+    assert.equal(await state(), states.snapshot);
+    await checkImage();
+    await vm().sh('mount -o remount,rw /t && mount -o remount,ro /t && mount -o remount,rw /t');
+    assert.equal(await state(), states.snapshot);
+    await write();
+    await checkImage();
+    await vm().sh(`mount ${origin} /b && umount /t`);
+    assert.equal(await state(), states.snapshot);
+    await vm().sh('umount /b');
+    assert.equal(await state(), states.dormantSnapshot);
+    await vm().sh(`LIBMOUNT_FORCE_MOUNT2=never mount ${origin} /t`);
+    await checkChanges();
+  });
+
+  const offline = [
+    ['a check of the filesystem', `e2fsck -fy ${'ORIGIN'} || test $? = 1`],
+    ['a change of its parameters', `tune2fs -L changed -c 7 ${'ORIGIN'}`],
+    [
+      'a raw writer',
+      // Free blocks and those of a file, past the filesystem.
+      'dd if=/dev/urandom of=ORIGIN bs=4k seek=$(cat /tmp/block) count=3 oflag=direct status=none && dd if=/dev/urandom of=ORIGIN bs=4k seek=$(($(cat /tmp/block) + 8)) count=2 conv=fsync status=none',
+    ],
+  ] as const;
+  for (const mode of ['snapshot', 'incremental'] as const) {
+    for (const [what, command] of offline) {
+      it(`sees what ${what} writes meanwhile, in ${mode} mode`, async () => {
+        await vm().sh(
+          `sync; ${tests}/imagecheck extents /t/data | awk 'NR == 1 { print $1 / 8 + 64 }' > /tmp/block`,
+        );
+        await write();
+        if (mode === 'incremental') await ioctl(vm(), 'inc', 0);
+        await vm().sh(`umount /t && ${command.replaceAll('ORIGIN', origin)}`);
+        const changed = (await info(vm(), 0)).nrChangedBlocks;
+        await vm().sh(`mount ${origin} /t`);
+        assert.equal(await state(), mode === 'snapshot' ? states.snapshot : states.incremental);
+        assert.ok((await info(vm(), 0)).nrChangedBlocks >= changed);
+        if (mode === 'snapshot') await checkImage();
+        await checkChanges();
+      });
+    }
+  }
+
+  it('fails when its COW file was written to meanwhile, and the file does not say that it is complete', async () => {
+    await vm().sh('umount /t');
+    const [first] = (await vm().sh('cat /tmp/cow1')).trim().split('\n');
+    const [sector] = (first ?? '').split(' ');
+    await vm().sh(
+      `dd if=/dev/zero of=${origin} bs=512 seek=$((${sector ?? ''} + 4096)) count=8 oflag=direct status=none`,
+    );
+    assert.equal((await info(vm(), 0)).error, -5);
+    const flags = await vm().sh(
+      `dd if=${origin} bs=512 skip=${sector ?? ''} count=1 iflag=direct status=none | od -A n -t u4 -j 4 -N 4`,
+    );
+    assert.equal(Number(flags), 0);
+    await vm().sh(`mount ${origin} /t`);
+    assert.equal((await info(vm(), 0)).error, -5);
+  });
+
+  it('fails when its COW file is gone, and when its disk was', async () => {
+    await vm().sh('umount /t');
+    // Past the driver's eyes, and the kernel's: the directory entry goes.
+    await vm().sh(`debugfs -w -R 'unlink /cow1' ${origin} 2> /dev/null; mount ${origin} /t`);
+    const { error, state: failed } = await info(vm(), 0);
+    assert.equal(error, -2);
+    assert.equal(failed, states.dormantSnapshot);
+    await ioctl(vm(), 'destroy', 0);
+
+    await vm().sh(
+      `umount /t; modprobe loop && truncate -s 64M /tmp/disk && mkfs.ext4 -qF /tmp/disk && losetup /dev/loop0 /tmp/disk && mount /dev/loop0 /t`,
+    );
+    await ioctl(vm(), 'setup', '/dev/loop0', '/t/cow1', 0, 4);
+    await vm().sh('umount /t && losetup -d /dev/loop0 && ! losetup /dev/loop0 2> /dev/null');
+    assert.equal(await state(), states.dormantSnapshot);
+    await vm().sh('losetup /dev/loop0 /tmp/disk && mount /dev/loop0 /t');
+    assert.equal((await info(vm(), 0)).error, -19);
+    await vm().sh('umount /t && losetup -d /dev/loop0 && rm /tmp/disk');
+  });
+
+  it('is destroyed without a trace but its COW file, which stays', async () => {
+    await vm().sh('umount /t');
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh(`! test -e ${image} && mount ${origin} /t && test -e /t/cow1 && rm /t/cow1`);
+    await ioctl(vm(), 'setup', origin, '/t/cow1', 0, 4);
+  });
+
+  it('follows mounts and unmounts of two processes in a loop', async () => {
+    await vm().sh('umount /t');
+    const loop = (directory: string): string =>
+      `(mkdir -p ${directory}; for n in $(seq 40); do mount ${origin} ${directory} 2> /dev/null && { echo $n > ${directory}/file$n; umount ${directory}; }; done)`;
+    await vm().sh(`${loop('/b')} & ${loop('/c')}; wait`);
+    assert.equal(await state(), states.dormantSnapshot);
+    await vm().sh(`mount ${origin} /t`);
+    await checkImage();
+    await checkChanges();
+  });
+});

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+// A tracker is taken up again after the module or the machine was gone, and only when it can be proved that nothing is missing.
+import assert from 'node:assert/strict';
+import { useVm } from '../harness/scenario.js';
+import { info, ioctl, loadDriver, mountExt4, states, tests, tryIoctl } from './driver.js';
+
+const cowMib = 16;
+const image = '/dev/elastio-snap0';
+
+type Mode = 'snapshot' | 'incremental';
+
+const modes = {
+  snapshot: { command: 'reload-snap', unverified: 5, active: 3 },
+  incremental: { command: 'reload-inc', unverified: 4, active: 2 },
+} as const;
+
+describe('a tracker that is announced before its filesystem is mounted', () => {
+  const vm = useVm({
+    name: 'reload',
+    disks: [
+      { name: 'origin', sizeMib: 64 },
+      { name: 'copy', sizeMib: 64 },
+    ],
+  });
+  let origin = '';
+  let copy = '';
+  /** Where the COW file and a file of its size are on the origin. */
+  let cow = '';
+  let other = '';
+
+  before(async () => {
+    await loadDriver(vm());
+    origin = vm().disk('origin');
+    copy = vm().disk('copy');
+  });
+  beforeEach(async () => {
+    await mountExt4(vm(), origin, '/t', '-b 4096');
+    await vm().sh(
+      'cp -r /etc /t/kept && dd if=/dev/urandom of=/t/data bs=1M count=8 status=none && dd if=/dev/zero of=/t/other bs=1M count=16 status=none',
+    );
+    await ioctl(vm(), 'setup', origin, '/t/cow1', 0, cowMib);
+    await vm().sh(`dd if=${image} of=${copy} bs=1M oflag=direct status=none`);
+    cow = await vm().sh(`${tests}/imagecheck extents /t/cow1`);
+    other = await vm().sh(`sync; ${tests}/imagecheck extents /t/other`);
+    await write();
+  });
+  afterEach(async () => {
+    await vm().run(
+      `for d in /t; do while umount $d 2> /dev/null; do :; done; done; blockdev --setrw ${origin}; ${tests}/ioctl-tool destroy 0`,
+    );
+    assert.equal(await tryIoctl(vm(), 'info', 0), 'ENOENT');
+  });
+
+  async function write(): Promise<void> {
+    await vm().sh(
+      'dd if=/dev/urandom of=/t/data bs=4k seek=$((RANDOM % 1000)) count=40 conv=notrunc status=none; cp -r /etc/ssl /t/more$RANDOM',
+    );
+  }
+
+  async function unloadAndLoad(): Promise<void> {
+    await vm().sh('umount /t && rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko');
+  }
+
+  async function announce(mode: Mode, cow = '/cow1', cache = 0): Promise<void> {
+    await ioctl(vm(), modes[mode].command, origin, cow, 0, cache);
+    const announced = await info(vm(), 0);
+    assert.deepEqual([announced.state, announced.error], [modes[mode].unverified, 0]);
+  }
+
+  async function mountActive(mode: Mode): Promise<void> {
+    await vm().sh(`mount ${origin} /t`);
+    const { state, error } = await info(vm(), 0);
+    assert.deepEqual([state, error], [modes[mode].active, 0]);
+  }
+
+  async function checkImage(): Promise<void> {
+    await vm().sh(`dd if=${image} bs=1M iflag=direct status=none | cmp - ${copy}`);
+  }
+
+  /** The image is still the instant; and every block that changed since has its entry. */
+  async function checkAll(mode: Mode): Promise<void> {
+    if (mode === 'snapshot') {
+      await checkImage();
+      await write();
+      await vm().sh('sync');
+      await checkImage();
+      await vm().sh(
+        `mkdir -p /image && mount -o ro ${image} /image && ls -R /image > /dev/null && umount /image`,
+      );
+      await ioctl(vm(), 'inc', 0);
+    }
+    await write();
+    await vm().sh('cat > /tmp/cow1', { stdin: cow });
+    await ioctl(vm(), 'snap', '/t/cow2', 0, cowMib);
+    await vm().sh(`${tests}/imagecheck extents /t/cow2 > /tmp/cow2`);
+    await vm().sh(
+      `${tests}/imagecheck changed ${copy} ${image} /t/cow1 /tmp/cow1 /tmp/cow2 && e2fsck -fn ${image}`,
+    );
+  }
+
+  /** The origin's sector where a file begins. */
+  function firstSector(extents: string): string {
+    return /^\d+/.exec(extents)?.[0] ?? '';
+  }
+
+  async function headerOnDisk(): Promise<string> {
+    return vm().sh(
+      `dd if=${origin} bs=512 skip=${firstSector(cow)} count=8 iflag=direct status=none | sha256sum`,
+    );
+  }
+
+  for (const mode of ['snapshot', 'incremental'] as const) {
+    it(`is taken up again after the module was unloaded, in ${mode} mode`, async () => {
+      if (mode === 'incremental') await ioctl(vm(), 'inc', 0);
+      const before = await info(vm(), 0);
+      await unloadAndLoad();
+      await announce(mode, '/t/cow1', 9 << 20);
+      const announced = await info(vm(), 0);
+      assert.deepEqual(announced, {
+        ...announced,
+        cowSizeBytes: 0,
+        seqId: 0,
+        uuid: '00000000000000000000000000000000',
+        cow: '/t/cow1',
+        bdev: origin,
+        version: 0,
+        nrChangedBlocks: 0,
+        cacheSizeBytes: 9 << 20,
+      });
+      await vm().sh(
+        `! test -e ${image} && ! grep -E 'fallocate|seq_id|uuid|changed' /proc/elastio-snap-info`,
+      );
+      for (const command of [['inc'], ['snap', '/t/cow2']])
+        assert.equal(await tryIoctl(vm(), ...command, 0), 'EINVAL');
+      assert.equal(await tryIoctl(vm(), 'reconf', 0, 8 << 20), 'ok');
+      await mountActive(mode);
+      const active = await info(vm(), 0);
+      assert.ok(active.nrChangedBlocks >= before.nrChangedBlocks);
+      assert.deepEqual(
+        { ...active, nrChangedBlocks: 0 },
+        { ...before, cacheSizeBytes: 8 << 20, nrChangedBlocks: 0 },
+      );
+      await checkAll(mode);
+    });
+
+    it(`is taken up again after a reboot that unmounted nothing, in ${mode} mode`, async () => {
+      if (mode === 'incremental') await ioctl(vm(), 'inc', 0);
+      await write();
+      await vm().reboot();
+      await loadDriver(vm());
+      await vm().sh(`mkdir -p /t && dumpe2fs -h ${origin} 2> /dev/null | grep needs_recovery`);
+      await announce(mode);
+      // The journal is replayed before anybody can have looked at the COW file.
+      await mountActive(mode);
+      await checkAll(mode);
+    });
+
+    it(`has what was written before it was mounted, in ${mode} mode`, async () => {
+      if (mode === 'incremental') await ioctl(vm(), 'inc', 0);
+      await vm().sh(
+        `sync; ${tests}/imagecheck extents /t/data | awk 'NR == 1 { print $1 / 8 }' > /tmp/block`,
+      );
+      await vm().sh(
+        'dd if=/dev/urandom of=/t/data bs=4k seek=100 count=40 conv=notrunc,fsync status=none',
+      );
+      await unloadAndLoad();
+      await announce(mode);
+      // Blocks of a file that had changed before, and others; then the filesystem's own.
+      await vm().sh(
+        `dd if=/dev/urandom of=${origin} bs=4k seek=$(($(cat /tmp/block) + 90)) count=30 oflag=direct status=none`,
+      );
+      await vm().sh(`tune2fs -L later ${origin} && e2fsck -fy ${origin} || test $? = 1`);
+      await mountActive(mode);
+      await checkAll(mode);
+    });
+  }
+
+  it('is taken up again with a cache of no section', async () => {
+    await unloadAndLoad();
+    await announce('snapshot', '/cow1', 1);
+    await mountActive('snapshot');
+    await checkAll('snapshot');
+  });
+
+  it('is active at once on a filesystem that is mounted read-only, but not on a read-only device', async () => {
+    await unloadAndLoad();
+    await vm().sh(`blockdev --setro ${origin} && mount -o ro ${origin} /t`);
+    await announce('snapshot');
+    await vm().sh(`umount /t && blockdev --setrw ${origin}`);
+    assert.equal((await info(vm(), 0)).state, states.unverifiedSnapshot);
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh(`mount -o ro ${origin} /t`);
+    await ioctl(vm(), 'reload-snap', origin, '/cow1', 0);
+    assert.equal((await info(vm(), 0)).state, states.snapshot);
+    await vm().sh('mount -o remount,rw /t');
+    await checkAll('snapshot');
+  });
+
+  it('is forgotten by destroy and by unloading, and can be announced again', async () => {
+    await unloadAndLoad();
+    const before = await headerOnDisk();
+    await announce('snapshot');
+    await ioctl(vm(), 'destroy', 0);
+    await announce('snapshot');
+    await vm().sh('rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko');
+    assert.equal(await headerOnDisk(), before);
+    await announce('snapshot');
+    await mountActive('snapshot');
+    await checkAll('snapshot');
+  });
+
+  it('is refused on a filesystem that is mounted for writing, and where nothing can be tracked', async () => {
+    const tried = (...words: string[]): Promise<string> => tryIoctl(vm(), ...words);
+    assert.equal(await tried('reload-inc', origin, '/cow1', '0'), 'EBUSY');
+    assert.equal(await tried('reload-inc', origin, '/cow1', '1'), 'EINVAL');
+    assert.equal(await tried('reload-inc', '/dev/missing', '/cow1', '1'), 'ENOENT');
+    assert.equal(await tried('reload-snap', '/t', '/cow1', '1'), 'ENOTBLK');
+    assert.equal(await tried('reload-snap', '/t/data', '/cow1', '1'), 'ENOTBLK');
+    assert.equal(await tried('info', '1'), 'ENOENT');
+  });
+
+  // What happens between the unmount and the announcement, what after it, and the error that follows.
+  const refusals: readonly [string, Mode, string, string, number][] = [
+    ['the filesystem was mounted where nobody looked', 'incremental', 'M', '', -116],
+    ['the filesystem was checked where nobody looked', 'incremental', 'e2fsck -fy O', '', -116],
+    [
+      'the COW file is not there',
+      'incremental',
+      '',
+      "debugfs -w -R 'unlink /cow1' O 2> /dev/null",
+      -2,
+    ],
+    ['another file is in its place', 'snapshot', '', 'SWAP', -22],
+    ['it is of the other mode', 'incremental', '', '', -22],
+    [
+      'its header is damaged',
+      'snapshot',
+      '',
+      'printf x | dd of=O bs=1 seek=$((CSECTOR * 512 + 100)) conv=notrunc status=none',
+      -22,
+    ],
+    ['its blocks have moved', 'snapshot', '', 'COPYHEADER && SWAP', -5],
+    [
+      'somebody wrote to its blocks',
+      'snapshot',
+      '',
+      'dd if=/dev/zero of=O bs=512 seek=$((CSECTOR + 4096)) count=8 oflag=direct status=none',
+      -5,
+    ],
+    [
+      'it was cut',
+      'snapshot',
+      '',
+      "debugfs -w -R 'set_inode_field /cow1 size 8388608' O 2> /dev/null",
+      -22,
+    ],
+  ];
+  for (const [what, mode, before, after, code] of refusals) {
+    it(`fails, and leaves the file alone, when ${what}`, async () => {
+      const script = (text: string): string =>
+        text
+          .replace('M', `mount ${origin} /t && umount /t`)
+          .replace(
+            'COPYHEADER',
+            `dd if=${origin} of=${origin} bs=512 skip=$((CSECTOR)) seek=$((OSECTOR)) count=8 iflag=direct oflag=direct status=none`,
+          )
+          .replace(
+            'SWAP',
+            `{ debugfs -w -R 'unlink /cow1' ${origin}; debugfs -w -R 'ln /other /cow1' ${origin}; } 2> /dev/null`,
+          )
+          .replaceAll('CSECTOR', firstSector(cow))
+          .replaceAll('OSECTOR', firstSector(other))
+          .replaceAll(/\bO\b/g, origin);
+      if (mode === 'incremental' && code !== -22) await ioctl(vm(), 'inc', 0);
+      await unloadAndLoad();
+      // e2fsck says 1 when it has changed something.
+      await vm().sh(`{ true; ${script(before)}
+} || test $? = 1`);
+      await announce(mode);
+      await vm().sh(`true; ${script(after)}`);
+      const header = await headerOnDisk();
+      await vm().sh(`mount ${origin} /t`);
+      const failed = await info(vm(), 0);
+      assert.deepEqual([failed.state, failed.error], [modes[mode].unverified, code]);
+      assert.equal(failed.cow, '/cow1');
+      await vm().sh('echo still works > /t/file && sync');
+      assert.equal(await headerOnDisk(), header);
+      assert.equal(await tryIoctl(vm(), 'reconf', 0, 1), 'EINVAL');
+    });
+  }
+
+  it('fails when the power failed, since then its COW file was not closed', async () => {
+    await ioctl(vm(), 'inc', 0);
+    await vm().sh('sync');
+    await vm().reboot({ powerCut: true });
+    await loadDriver(vm());
+    await announce('incremental');
+    await vm().sh(`mkdir -p /t && mount ${origin} /t`);
+    const { state, error } = await info(vm(), 0);
+    assert.deepEqual([state, error], [states.unverifiedIncremental, -22]);
+  });
+});
