@@ -123,8 +123,7 @@ static int check_proof(struct activation *a)
 
 	err = esnap_seal_read(a->ep, &a->header);
 	if (err)
-		return refuse(a, err, err == -EINVAL ? "its COW file was not closed by this driver" :
-						       "its COW file cannot be read");
+		return refuse(a, err, "its COW file cannot be read, or was not closed by this driver");
 	err = check_header(a);
 	if (err)
 		return err;

@@ -189,7 +189,8 @@ static void submit_piece(struct image_read *rd, unsigned int at, unsigned int nr
 {
 	struct esnap_image *img = rd->img;
 	u64 image_sector = rd->iter.bi_sector + at;
-	struct bio *clone = bio_alloc_clone(img->epoch->tracker->bdev, rd->bio, GFP_NOIO, &img->clones);
+	struct block_device *bdev = img->epoch->tracker->bdev;
+	struct bio *clone = bio_alloc_clone(bdev, rd->bio, GFP_NOIO, &img->clones);
 	struct piece *piece = container_of(clone, struct piece, clone);
 
 	piece->read = rd;
@@ -345,14 +346,14 @@ static void image_submit_bio(struct bio *bio)
 	INIT_WORK(&rd->work, read_work);
 	if (!esnap_epoch_readable(ep)) {
 		rd->status = unreadable(ep);
+		put_read(rd);
 	} else if (esnap_bitmap_next_set(&ep->index.changed, first, last) <= last) {
 		/* The index may have to be read: not here. */
 		queue_work(img->wq, &rd->work);
-		return;
 	} else {
 		submit_piece(rd, 0, bio_sectors(bio), rd->iter.bi_sector, true);
+		put_read(rd);
 	}
-	put_read(rd);
 }
 
 /* --- the device ------------------------------------------------------------ */

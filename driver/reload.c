@@ -51,7 +51,7 @@ static int check_use(struct esnap_tracker *t, struct block_device *bdev, struct 
 	}
 	if (!sb && READ_ONCE(bdev->bd_holder)) {
 		pr_err("%s is in use, and not by a filesystem that is supported\n", t->bdev_path);
-		return -EBUSY;
+		return -EINVAL;
 	}
 	return 0;
 }

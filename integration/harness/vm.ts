@@ -308,16 +308,7 @@ export class Vm {
       'UserKnownHostsFile=/dev/null',
       'IdentitiesOnly=yes',
     ];
-    const argv = [
-      '--pdeathsig',
-      'KILL',
-      'ssh',
-      ...this.#ssh,
-      '-M',
-      '-N',
-      '-i',
-      this.identity,
-    ];
+    const argv = ['--pdeathsig', 'KILL', 'ssh', ...this.#ssh, '-M', '-N', '-i', this.identity];
     for (const option of options) argv.push('-o', option);
     argv.push('-p', String(this.hostPort(sshPort)), 'root@127.0.0.1');
     for (let attempt = 0; attempt < 10; attempt++) {

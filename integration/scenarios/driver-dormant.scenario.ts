@@ -70,11 +70,14 @@ describe('a tracker whose filesystem is unmounted', () => {
     const before = await info(vm(), 0);
     await vm().sh('umount /t');
     const dormant = await info(vm(), 0);
-    assert.deepEqual({ ...dormant, nrChangedBlocks: 0 }, {
-      ...before,
-      state: states.dormantSnapshot,
-      nrChangedBlocks: 0,
-    });
+    assert.deepEqual(
+      { ...dormant, nrChangedBlocks: 0 },
+      {
+        ...before,
+        state: states.dormantSnapshot,
+        nrChangedBlocks: 0,
+      },
+    );
     const read = await vm().run(`dd if=${image} of=/dev/null bs=4k count=1 iflag=direct`);
     assert.match(read.stderr, /Device or resource busy/);
     assert.equal(await tryIoctl(vm(), 'inc', 0), 'EINVAL');
@@ -135,8 +138,8 @@ describe('a tracker whose filesystem is unmounted', () => {
   });
 
   const offline = [
-    ['a check of the filesystem', `e2fsck -fy ${'ORIGIN'} || test $? = 1`],
-    ['a change of its parameters', `tune2fs -L changed -c 7 ${'ORIGIN'}`],
+    ['a check of the filesystem', `e2fsck -fy ORIGIN || test $? = 1`],
+    ['a change of its parameters', `tune2fs -L changed -c 7 ORIGIN`],
     [
       'a raw writer',
       // Free blocks and those of a file, past the filesystem.

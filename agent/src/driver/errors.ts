@@ -21,7 +21,42 @@ export interface IoctlSubject {
 
 const { ABORTED, ALREADY_EXISTS, DATA_LOSS, FAILED_PRECONDITION } = status;
 const { INTERNAL, INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED } = status;
-const { RESOURCE_EXHAUSTED, UNAVAILABLE, UNIMPLEMENTED } = status;
+const { RESOURCE_EXHAUSTED, UNAVAILABLE } = status;
+
+const RELOAD: Readonly<Record<string, Meaning>> = {
+  ENOENT: {
+    code: NOT_FOUND,
+    reason: 'PATH_NOT_FOUND',
+    message: '{device} does not exist',
+  },
+  ENOTBLK: {
+    code: INVALID_ARGUMENT,
+    reason: 'NOT_A_BLOCK_DEVICE',
+    message: '{device} is not a block device',
+  },
+  ENXIO: {
+    code: NOT_FOUND,
+    reason: 'NO_SUCH_DEVICE',
+    message: '{device} has no driver: the device is not there',
+  },
+  EBUSY: {
+    code: ALREADY_EXISTS,
+    reason: 'MINOR_IN_USE',
+    message:
+      'minor {minor} is in use: leave the minor out, or take what `elioctl get-free-minor` prints',
+  },
+  EINVAL: {
+    code: FAILED_PRECONDITION,
+    reason: 'RELOAD_REFUSED',
+    message:
+      '{device} is mounted for writing, or in use otherwise: unmount it, reload, and mount it again',
+  },
+  EOPNOTSUPP: {
+    code: FAILED_PRECONDITION,
+    reason: 'UNSUPPORTED',
+    message: '{device} cannot be tracked: see the kernel log for the reason',
+  },
+};
 
 /** Every errno of every ioctl; `DEFAULT` holds for those that have no row of their own. */
 export const ERROR_TABLE: Readonly<
@@ -157,32 +192,8 @@ export const ERROR_TABLE: Readonly<
       message: '{device} or its filesystem cannot be tracked: see the kernel log for the reason',
     },
   },
-  RELOAD_SNAP: {
-    EOPNOTSUPP: {
-      code: UNIMPLEMENTED,
-      reason: 'RELOAD_UNSUPPORTED',
-      message:
-        'this version of the module cannot reload snapshots: set the device up again and take a full backup',
-    },
-    EINVAL: {
-      code: INVALID_ARGUMENT,
-      reason: 'RELOAD_REFUSED',
-      message: 'minor {minor} is out of range, or a path is empty',
-    },
-  },
-  RELOAD_INC: {
-    EOPNOTSUPP: {
-      code: UNIMPLEMENTED,
-      reason: 'RELOAD_UNSUPPORTED',
-      message:
-        'this version of the module cannot reload snapshots: set the device up again and take a full backup',
-    },
-    EINVAL: {
-      code: INVALID_ARGUMENT,
-      reason: 'RELOAD_REFUSED',
-      message: 'minor {minor} is out of range, or a path is empty',
-    },
-  },
+  RELOAD_SNAP: RELOAD,
+  RELOAD_INC: RELOAD,
   DESTROY: {},
   TRANSITION_INC: {
     EINVAL: {

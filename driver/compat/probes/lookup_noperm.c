@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* fa6fe07d1536 (6.16): lookup_noperm_positive_unlocked() takes the place of lookup_positive_unlocked(). */
+/* fa6fe07d1536 (6.16): lookup_noperm_positive_unlocked(), and no lookup_positive_unlocked(). */
 #include <linux/module.h>
 #include <linux/namei.h>
 
