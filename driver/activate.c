@@ -90,7 +90,7 @@ static bool was_written(const struct esnap_epoch *ep, const struct esnap_map *ma
 		u64 end = (e->disk_sector + e->nr_sectors) / ELASTIO_SNAP_BLOCK_SECTORS;
 
 		if (first < end &&
-		    esnap_bitmap_next_set(&ep->index.changed, first, end - 1) < end)
+		    esnap_bitmap_next_set(&ep->index.changes.changed, first, end - 1) < end)
 			return true;
 	}
 	return false;
@@ -123,7 +123,7 @@ static int check_proof(struct activation *a)
 
 	err = esnap_seal_read(a->ep, &a->header);
 	if (err)
-		return refuse(a, err, "its COW file cannot be read, or was not closed by this driver");
+		return refuse(a, err, "its COW file was not closed by this driver");
 	err = check_header(a);
 	if (err)
 		return err;

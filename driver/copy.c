@@ -281,7 +281,7 @@ static struct esnap_save *start_save(struct esnap_epoch *ep, struct bio *held, u
 	struct block_device *bdev = own ?: bdev_whole(held->bi_bdev);
 	u64 base = own ? 0 : t->start;
 	u64 room = free_blocks(ep);
-	int limit = max(READ_ONCE(esnap_pending_max_mib), 1U) << (20 - PAGE_SHIFT);
+	int limit = READ_ONCE(esnap_pending_max_mib) << (20 - PAGE_SHIFT);
 	int used = atomic_read(&c->nr_pages);
 	u64 sectors, sector = first * ELASTIO_SNAP_BLOCK_SECTORS;
 	struct esnap_save *save;
@@ -293,14 +293,14 @@ static struct esnap_save *start_save(struct esnap_epoch *ep, struct bio *held, u
 		return ERR_PTR(READ_ONCE(ep->parked) ? -ENOMEM : -EAGAIN);
 	nr = min3(nr, (u32)ESNAP_RUN_BLOCKS, (u32)(limit - used));
 	nr = min_t(u64, nr, max_t(u64, room, 1));
-	if (esnap_bitmap_prepare(&ep->index.changed, first, first + nr - 1))
+	if (esnap_bitmap_prepare(&ep->index.changes.changed, first, first + nr - 1))
 		return ERR_PTR(-ENOMEM);
 	if (!room) {
 		/* What still fits is saved to the last block before the end. */
 		if (ep->nr_reading)
 			return ERR_PTR(-EAGAIN);
 		/* The block that does not fit counts as changed, too. */
-		esnap_index_mark(&ep->index, &ep->index.changed, first, first);
+		esnap_index_mark(&ep->index, &ep->index.changes.changed, first, first);
 		return ERR_PTR(-EFBIG);
 	}
 	save = alloc_save(ep, first, nr);
@@ -339,7 +339,7 @@ static struct esnap_save *start_save(struct esnap_epoch *ep, struct bio *held, u
  */
 static int save_blocks(struct esnap_epoch *ep, struct bio *bio, u64 first, u64 last)
 {
-	struct esnap_bitmap *saved = &ep->index.changed;
+	struct esnap_bitmap *saved = &ep->index.changes.changed;
 	struct esnap_save *wait = NULL;
 	int err = 0;
 	u64 block;
@@ -437,7 +437,7 @@ static enum verdict admit(struct esnap_tracker *t, struct esnap_epoch *ep, struc
 {
 	enum esnap_mode mode = READ_ONCE(ep->mode);
 	struct esnap_bitmap *bm =
-		mode == ESNAP_WINDOW ? &ep->index.window : &ep->index.changed;
+		mode == ESNAP_WINDOW ? &ep->index.changes.window : &ep->index.changes.changed;
 	bool into_store;
 	int err;
 
@@ -527,7 +527,7 @@ static void finish_read(struct esnap_tracker *t, struct esnap_save *save)
 		remove_save(save);
 		return;
 	}
-	esnap_index_mark(&ep->index, &ep->index.changed, save->first,
+	esnap_index_mark(&ep->index, &ep->index.changes.changed, save->first,
 			 save->first + save->nr - 1);
 	spin_lock(&ep->lock);
 	if (list_empty(&ep->unstored))

@@ -3,6 +3,7 @@
 #include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
+#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -169,6 +170,40 @@ static long ctl_get_free(void __user *arg)
 	return copy_to_user(arg, &minor, sizeof(minor)) ? -EFAULT : 0;
 }
 
+static long ctl_version(void __user *arg)
+{
+	struct elastio_snap_version version = {
+		.extension = ELASTIO_SNAP_EXTENSION_VERSION,
+		.capabilities = ELASTIO_SNAP_CAP_CHANGES,
+		.module = ESNAP_VERSION,
+	};
+
+	return copy_to_user(arg, &version, sizeof(version)) ? -EFAULT : 0;
+}
+
+/* The caller's memory is touched outside of all locks: a fault can take long. */
+static long ctl_changes(void __user *arg)
+{
+	struct elastio_snap_changes_params params;
+	struct elastio_snap_changed *extents;
+	long err;
+
+	if (copy_from_user(&params, arg, sizeof(params)))
+		return -EFAULT;
+	if (!params.max_extents || params.max_extents > ELASTIO_SNAP_CHANGES_MAX)
+		return -EINVAL;
+	extents = kvmalloc_array(params.max_extents, sizeof(*extents), GFP_KERNEL);
+	if (!extents)
+		return -ENOMEM;
+	err = esnap_tracker_changes(&params, extents);
+	if (!err && (copy_to_user(u64_to_user_ptr(params.extents), extents,
+				  params.nr_extents * sizeof(*extents)) ||
+		     copy_to_user(arg, &params, sizeof(params))))
+		err = -EFAULT;
+	kvfree(extents);
+	return err;
+}
+
 static long ctl_ioctl(struct file *file, unsigned int cmd, unsigned long user)
 {
 	void __user *arg = (void __user *)user;
@@ -196,6 +231,10 @@ static long ctl_ioctl(struct file *file, unsigned int cmd, unsigned long user)
 		return ctl_info(arg, ELASTIO_SNAP_INFO_OLD_SIZE);
 	case ELASTIO_SNAP_GET_FREE:
 		return ctl_get_free(arg);
+	case ELASTIO_SNAP_VERSION:
+		return ctl_version(arg);
+	case ELASTIO_SNAP_CHANGES:
+		return ctl_changes(arg);
 	}
 	return -EINVAL;
 }

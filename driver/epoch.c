@@ -331,13 +331,13 @@ bool esnap_epoch_admits(struct esnap_epoch *ep, struct bio *bio, u64 sector, u64
 {
 	u64 first = sector >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
 	u64 last = (sector + nr - 1) >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
-	struct esnap_bitmap *bm = &ep->index.changed;
+	struct esnap_bitmap *bm = &ep->index.changes.changed;
 	enum esnap_mode mode = READ_ONCE(ep->mode);
 
 	if (mode == ESNAP_PASS)
 		return true;
 	if (mode == ESNAP_WINDOW)
-		bm = &ep->index.window;
+		bm = &ep->index.changes.window;
 	if (esnap_bitmap_next_zero(bm, first, last) > last) {
 		/* Only a block that is the store's in part gets its bit. */
 		if (!esnap_store_shares_blocks(&ep->store) || mode == ESNAP_WINDOW ||

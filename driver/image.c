@@ -173,8 +173,8 @@ static void end_piece(struct bio *clone)
 		smp_mb(); /* pairs with the barriers of marking and failing */
 		if (READ_ONCE(ep->mode) != ESNAP_SNAPSHOT)
 			rd->status = BLK_STS_IOERR;
-		else if (esnap_bitmap_next_set(&ep->index.changed, piece->first, piece->last) <=
-			 piece->last)
+		else if (esnap_bitmap_next_set(&ep->index.changes.changed, piece->first,
+					       piece->last) <= piece->last)
 			rd->redo = true;
 	}
 	bio_put(clone);
@@ -261,7 +261,7 @@ static int read_store(struct image_read *rd, unsigned int at, unsigned int nr)
 static int read_run(struct image_read *rd, unsigned int at, unsigned int nr)
 {
 	struct esnap_epoch *ep = rd->img->epoch;
-	struct esnap_bitmap *saved = &ep->index.changed;
+	struct esnap_bitmap *saved = &ep->index.changes.changed;
 	u64 sector = rd->iter.bi_sector + at;
 	u64 block = sector >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
 	u64 last = (sector + nr - 1) >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
@@ -347,7 +347,7 @@ static void image_submit_bio(struct bio *bio)
 	if (!esnap_epoch_readable(ep)) {
 		rd->status = unreadable(ep);
 		put_read(rd);
-	} else if (esnap_bitmap_next_set(&ep->index.changed, first, last) <= last) {
+	} else if (esnap_bitmap_next_set(&ep->index.changes.changed, first, last) <= last) {
 		/* The index may have to be read: not here. */
 		queue_work(img->wq, &rd->work);
 	} else {

@@ -47,7 +47,6 @@ int esnap_index_init(struct esnap_index *idx, u64 nr_sectors, u64 cache_size,
 	int err;
 
 	idx->store = store;
-	idx->nr_blocks = DIV_ROUND_UP_ULL(nr_sectors, ELASTIO_SNAP_BLOCK_SECTORS);
 	idx->nr_sections = esnap_index_sections(nr_sectors);
 	atomic64_set(&idx->nr_changed, 0);
 	mutex_init(&idx->lock);
@@ -55,33 +54,23 @@ int esnap_index_init(struct esnap_index *idx, u64 nr_sectors, u64 cache_size,
 	INIT_LIST_HEAD(&idx->lru);
 	esnap_index_set_cache(idx, cache_size);
 
-	err = esnap_bitmap_init(&idx->changed, idx->nr_blocks);
+	err = esnap_changes_init(&idx->changes, DIV_ROUND_UP_ULL(nr_sectors,
+								 ELASTIO_SNAP_BLOCK_SECTORS));
 	if (err)
 		return err;
-	err = esnap_bitmap_init(&idx->window, idx->nr_blocks);
-	if (err)
-		goto err_changed;
 	/* One more: an entry behind the area is never stored, but asked for. */
 	idx->stored = kvcalloc(BITS_TO_LONGS(area_pages(idx) + 1), sizeof(long), GFP_KERNEL);
-	if (!idx->stored) {
-		err = -ENOMEM;
-		goto err_window;
-	}
-	return 0;
-
-err_window:
-	esnap_bitmap_free(&idx->window);
-err_changed:
-	esnap_bitmap_free(&idx->changed);
-	return err;
+	if (idx->stored)
+		return 0;
+	esnap_changes_free(&idx->changes);
+	return -ENOMEM;
 }
 
 void esnap_index_free(struct esnap_index *idx)
 {
 	esnap_index_drop_mapping(idx);
 	kvfree(idx->stored);
-	esnap_bitmap_free(&idx->window);
-	esnap_bitmap_free(&idx->changed);
+	esnap_changes_free(&idx->changes);
 }
 
 /* --- what changed ---------------------------------------------------------- */
@@ -94,7 +83,8 @@ void esnap_index_free(struct esnap_index *idx)
  */
 void esnap_index_mark(struct esnap_index *idx, struct esnap_bitmap *bm, u64 first, u64 last)
 {
-	struct esnap_bitmap *other = bm == &idx->window ? &idx->changed : &idx->window;
+	struct esnap_changes *c = &idx->changes;
+	struct esnap_bitmap *other = bm == &c->window ? &c->changed : &c->window;
 	u64 block;
 
 	for (block = esnap_bitmap_next_zero(bm, first, last); block <= last;
@@ -106,16 +96,16 @@ void esnap_index_mark(struct esnap_index *idx, struct esnap_bitmap *bm, u64 firs
 
 int esnap_index_merge_window(struct esnap_index *idx)
 {
-	u64 last = idx->nr_blocks - 1;
+	u64 last = idx->changes.nr_blocks - 1;
 	u64 block;
 
-	for (block = esnap_bitmap_next_set(&idx->window, 0, last); block <= last;
-	     block = esnap_bitmap_next_set(&idx->window, block + 1, last)) {
-		int err = esnap_bitmap_prepare(&idx->changed, block, block);
+	for (block = esnap_bitmap_next_set(&idx->changes.window, 0, last); block <= last;
+	     block = esnap_bitmap_next_set(&idx->changes.window, block + 1, last)) {
+		int err = esnap_bitmap_prepare(&idx->changes.changed, block, block);
 
 		if (err)
 			return err;
-		esnap_bitmap_test_and_set(&idx->changed, block);
+		esnap_bitmap_test_and_set(&idx->changes.changed, block);
 	}
 	return 0;
 }
@@ -305,22 +295,10 @@ int esnap_index_lookup(struct esnap_index *idx, u64 block, u64 *cow_block)
 
 /* --- what user space reads ------------------------------------------------- */
 
-static bool has_changed(const struct esnap_index *idx, u64 block)
-{
-	return esnap_bitmap_test(&idx->changed, block) || esnap_bitmap_test(&idx->window, block);
-}
-
-/* The first block from @block to @last that changed, or something larger. */
-static u64 next_changed(const struct esnap_index *idx, u64 block, u64 last)
-{
-	return min(esnap_bitmap_next_set(&idx->changed, block, last),
-		   esnap_bitmap_next_set(&idx->window, block, last));
-}
-
 /* The last block for which the index area has an entry. */
 static u64 last_in_area(const struct esnap_index *idx)
 {
-	return min(idx->nr_blocks, idx->nr_sections * ELASTIO_SNAP_SECTION_ENTRIES) - 1;
+	return min(idx->changes.nr_blocks, idx->nr_sections * ELASTIO_SNAP_SECTION_ENTRIES) - 1;
 }
 
 /* A page of entries from @first on: 1 for each block that changed. */
@@ -330,8 +308,8 @@ static void fill_entries(const struct esnap_index *idx, u64 first, __le64 *entri
 	u64 block;
 
 	clear_page(entries);
-	for (block = next_changed(idx, first, end - 1); block < end;
-	     block = next_changed(idx, block + 1, end - 1))
+	for (block = esnap_changes_next(&idx->changes, first, end - 1); block < end;
+	     block = esnap_changes_next(&idx->changes, block + 1, end - 1))
 		entries[block - first] = cpu_to_le64(ELASTIO_SNAP_ENTRY_CHANGED);
 }
 
@@ -352,7 +330,7 @@ int esnap_index_write(struct esnap_index *idx, struct file *file)
 		loff_t pos;
 		ssize_t n;
 
-		block = next_changed(idx, block, last);
+		block = esnap_changes_next(&idx->changes, block, last);
 		if (block > last)
 			break;
 		block = round_down(block, ESNAP_PAGE_ENTRIES);
@@ -425,8 +403,8 @@ static int save_changed(struct esnap_index *idx, struct page_batch *b)
 	u64 block;
 	int err = 0;
 
-	for (block = next_changed(idx, 0, last); block <= last && !err;
-	     block = next_changed(idx, block + ESNAP_PAGE_ENTRIES, last)) {
+	for (block = esnap_changes_next(&idx->changes, 0, last); block <= last && !err;
+	     block = esnap_changes_next(&idx->changes, block + ESNAP_PAGE_ENTRIES, last)) {
 		block = round_down(block, ESNAP_PAGE_ENTRIES);
 		nrs[n] = block / ESNAP_PAGE_ENTRIES;
 		fill_entries(idx, block, page_address(b->pages[n]));
@@ -442,13 +420,13 @@ static int save_changed(struct esnap_index *idx, struct page_batch *b)
 /* The mapping, and in it what changed around the instant and is not saved. */
 static int save_mapping(struct esnap_index *idx)
 {
-	u64 last = idx->nr_blocks - 1;
+	u64 last = idx->changes.nr_blocks - 1;
 	u64 block;
 	int err = 0;
 
 	mutex_lock(&idx->lock);
-	for (block = esnap_bitmap_next_set(&idx->window, 0, last); block <= last && !err;
-	     block = esnap_bitmap_next_set(&idx->window, block + 1, last)) {
+	for (block = esnap_bitmap_next_set(&idx->changes.window, 0, last); block <= last && !err;
+	     block = esnap_bitmap_next_set(&idx->changes.window, block + 1, last)) {
 		struct index_page *ip = get_page_of(idx, block);
 		__le64 *entry;
 
@@ -503,9 +481,9 @@ static int tail_entry(struct esnap_index *idx, bool mapping, u64 *tail)
 	u64 block = last_in_area(idx) + 1;
 
 	*tail = ELASTIO_SNAP_ENTRY_UNCHANGED;
-	if (block >= idx->nr_blocks || !has_changed(idx, block))
+	if (block >= idx->changes.nr_blocks || !esnap_changes_test(&idx->changes, block))
 		return 0;
-	if (mapping && esnap_bitmap_test(&idx->changed, block))
+	if (mapping && esnap_bitmap_test(&idx->changes.changed, block))
 		return esnap_index_lookup(idx, block, tail);
 	*tail = ELASTIO_SNAP_ENTRY_CHANGED;
 	return 0;
@@ -531,10 +509,10 @@ int esnap_index_save(struct esnap_index *idx, bool mapping, void *groups, u64 *t
 static int load_entry(struct esnap_index *idx, bool mapping, u64 block, u64 entry, u64 end)
 {
 	bool saved = entry >= esnap_first_data_block(idx->nr_sections);
-	struct esnap_bitmap *bm = mapping && !saved ? &idx->window : &idx->changed;
+	struct esnap_bitmap *bm = mapping && !saved ? &idx->changes.window : &idx->changes.changed;
 	int err;
 
-	if (block >= idx->nr_blocks ||
+	if (block >= idx->changes.nr_blocks ||
 	    (mapping && (saved ? entry >= end : entry != ELASTIO_SNAP_ENTRY_CHANGED)))
 		return -EINVAL;
 	err = esnap_bitmap_prepare(bm, block, block);

@@ -6,7 +6,7 @@
 #include <linux/mutex.h>
 #include <linux/xarray.h>
 
-#include "bitmap.h"
+#include "changes.h"
 #include "store.h"
 
 struct file;
@@ -19,16 +19,15 @@ struct file;
  * in pages of 512 entries in the COW file's own format; they live in a cache
  * and go to the index area of the store when there are too many.
  *
- * While a snapshot is active, @changed means saved: a block is in it only when
- * its old content is safe.  What was written between the start of marking and
- * the instant is in @window; such a block has changed, but is not saved.
+ * While a snapshot is active, @changes.changed means saved: a block is in it
+ * only when its old content is safe.  What was written between the start of
+ * marking and the instant is in @changes.window; such a block has changed, but
+ * is not saved.
  */
 struct esnap_index {
 	struct esnap_store *store;
-	u64 nr_blocks;
 	u64 nr_sections;
-	struct esnap_bitmap changed;
-	struct esnap_bitmap window;
+	struct esnap_changes changes;
 	atomic64_t nr_changed;
 
 	/* Protects all that follows; held across reads and writes of the store. */

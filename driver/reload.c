@@ -128,8 +128,13 @@ static int reload(const struct esnap_reload *r)
 	esnap_registry_set(t->minor, t);
 	mutex_unlock(&esnap_inner_lock);
 	pr_info("snapshot %u of %s is expected\n", t->minor, t->bdev_path);
+	/*
+	 * Mounted read-only, as root is at first: there will be no other mount.
+	 * Or mounted since it was looked for, when its hook did not know this yet.
+	 */
+	if (!sb)
+		sb = mounted_super(origin.bdev);
 	esnap_bdev_close(&origin);
-	/* Mounted read-only, as root is at first: there will be no other mount. */
 	if (sb) {
 		t = esnap_tracker_take(is_expected, sb, r->minor);
 		if (t)

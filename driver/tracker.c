@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The life of a tracker: set-up, transitions, destruction. */
 #include <linux/blkdev.h>
-#include <linux/namei.h>
 #include <linux/random.h>
 #include <linux/slab.h>
 #include <linux/uuid.h>
@@ -37,167 +36,6 @@ void esnap_tracker_info(const struct esnap_tracker *t, struct elastio_snap_info 
 	memcpy(info->uuid, ep->uuid, sizeof(info->uuid));
 	info->version = ELASTIO_SNAP_COW_VERSION;
 	info->nr_changed_blocks = atomic64_read(&ep->index.nr_changed);
-}
-
-/* --- the origin ------------------------------------------------------------ */
-
-static char *resolved_path(const char *name)
-{
-	char *buf, *path, *copy;
-	struct path p;
-	int err;
-
-	err = kern_path(name, LOOKUP_FOLLOW, &p);
-	if (err)
-		return ERR_PTR(err);
-	buf = kmalloc(ELASTIO_SNAP_PATH_MAX, GFP_KERNEL);
-	path = buf ? d_path(&p, buf, ELASTIO_SNAP_PATH_MAX) : ERR_PTR(-ENOMEM);
-	path_put(&p);
-	copy = IS_ERR(path) ? path : kstrdup(path, GFP_KERNEL);
-	kfree(buf);
-	return copy ?: ERR_PTR(-ENOMEM);
-}
-
-/* Why writes to this device could pass us by, or NULL. */
-static const char *untrackable(struct block_device *bdev)
-{
-	if (bdev_is_zoned(bdev))
-		return "it is a zoned device";
-	if (esnap_disk_bypasses_bios(bdev->bd_disk))
-		return "its driver writes pages without bios";
-	if (bdev_logical_block_size(bdev) > ELASTIO_SNAP_BLOCK_SIZE)
-		return "its logical blocks are larger than 4096 bytes";
-	return NULL;
-}
-
-static int describe_origin(struct esnap_tracker *t, struct block_device *bdev)
-{
-	const char *why = untrackable(bdev);
-
-	if (why) {
-		pr_err("%s cannot be tracked: %s\n", t->bdev_path, why);
-		return -EOPNOTSUPP;
-	}
-	t->dev = bdev->bd_dev;
-	t->disk = bdev->bd_disk;
-	t->diskseq = esnap_diskseq(t->disk);
-	t->start = get_start_sect(bdev);
-	t->nr_sectors = bdev_nr_sectors(bdev);
-	return t->nr_sectors ? 0 : -EINVAL;
-}
-
-struct esnap_tracker *esnap_tracker_create(unsigned int minor, const char *path,
-					   struct esnap_bdev *origin)
-{
-	struct esnap_tracker *t;
-	dev_t dev;
-	int err;
-
-	if (minor >= esnap_max_devices)
-		return ERR_PTR(-EINVAL);
-	if (esnap_registry_get(minor))
-		return ERR_PTR(-EBUSY);
-	t = kzalloc(sizeof(*t), GFP_KERNEL);
-	if (!t)
-		return ERR_PTR(-ENOMEM);
-	t->minor = minor;
-	err = lookup_bdev(path, &dev);
-	if (err)
-		goto err_tracker;
-	err = esnap_bdev_open(origin, dev);
-	if (err)
-		goto err_tracker;
-	t->bdev_path = resolved_path(path);
-	err = PTR_ERR_OR_ZERO(t->bdev_path);
-	if (err)
-		goto err_origin;
-	err = describe_origin(t, origin->bdev);
-	if (err)
-		goto err_path;
-	return t;
-
-err_path:
-	kfree(t->bdev_path);
-err_origin:
-	esnap_bdev_close(origin);
-err_tracker:
-	kfree(t);
-	return ERR_PTR(err);
-}
-
-void esnap_tracker_free(struct esnap_tracker *t)
-{
-	kfree(t->resolved_path);
-	kfree(t->bdev_path);
-	kfree(t);
-}
-
-/* The directory part of a path, kmalloced. */
-static char *parent_of(const char *path)
-{
-	char *dir = kstrdup(path, GFP_KERNEL);
-	char *slash = dir ? strrchr(dir, '/') : NULL;
-
-	if (!dir)
-		return NULL;
-	if (slash)
-		slash[1] = '\0';
-	else
-		strscpy(dir, ".", strlen(path) + 1);
-	return dir;
-}
-
-/* What is at the path of the COW file, or else the directory it would be in. */
-static int lookup_cow(const char *cow, struct path *path)
-{
-	char *dir;
-	int err;
-
-	err = kern_path(cow, 0, path);
-	if (err != -ENOENT)
-		return err;
-	dir = parent_of(cow);
-	if (!dir)
-		return -ENOMEM;
-	err = kern_path(dir, LOOKUP_FOLLOW | LOOKUP_DIRECTORY, path);
-	kfree(dir);
-	return err;
-}
-
-/*
- * The mounted filesystem on the origin, active.  It is the one that the COW
- * file is to be on; nothing is created yet.
- */
-static struct super_block *origin_super(struct esnap_tracker *t, struct block_device *bdev,
-					const char *cow)
-{
-	struct super_block *sb = NULL;
-	struct path path;
-	int err;
-
-	/* A mounted filesystem claims its device. */
-	if (!READ_ONCE(bdev->bd_holder)) {
-		pr_err("%s is not mounted\n", t->bdev_path);
-		return ERR_PTR(-EINVAL);
-	}
-	err = lookup_cow(cow, &path);
-	if (err)
-		return ERR_PTR(err);
-	sb = path.dentry->d_sb;
-	err = -EINVAL;
-	if (!sb->s_bdev || sb->s_bdev->bd_dev != bdev->bd_dev) {
-		pr_err("COW file %s is not on the filesystem of %s\n", cow, t->bdev_path);
-	} else if (sb_rdonly(sb)) {
-		pr_err("%s is mounted read-only\n", t->bdev_path);
-	} else if (!esnap_cowfile_supported(sb)) {
-		pr_err("%s: filesystem %s is not supported (ext2, ext3, ext4 and xfs are)\n",
-		       t->bdev_path, sb->s_type->name);
-		err = -EOPNOTSUPP;
-	} else if (atomic_inc_not_zero(&sb->s_active)) {
-		err = 0;
-	}
-	path_put(&path);
-	return err ? ERR_PTR(err) : sb;
 }
 
 /* --- the end --------------------------------------------------------------- */
@@ -287,7 +125,7 @@ static int setup(const struct esnap_setup *s)
 		pr_err("%s is tracked already\n", t->bdev_path);
 		goto err_tracker;
 	}
-	sb = origin_super(t, origin.bdev, s->cow);
+	sb = esnap_origin_super(t, origin.bdev, s->cow);
 	if (IS_ERR(sb)) {
 		err = PTR_ERR(sb);
 		goto err_tracker;
@@ -368,6 +206,8 @@ static int transition_inc(struct esnap_tracker *t, struct super_block *sb)
 	t->snapshot = false;
 	t->state = ELASTIO_SNAP_STATE_ACTIVE;
 	mutex_unlock(&esnap_inner_lock);
+	/* What backups need was read from the image, or never will be. */
+	esnap_changes_free(&t->before);
 
 	/*
 	 * The instant stays the same, so that nothing must be frozen: from here
@@ -431,6 +271,7 @@ static int transition_snap(struct esnap_tracker *t, struct super_block *sb, cons
 	err = esnap_epoch_write_out(old, cow);
 	if (err)
 		esnap_fail(new, err, "the changes since the last snapshot cannot be written out");
+	esnap_changes_move(&t->before, &old->index.changes);
 	esnap_epoch_free(old);
 	/* A failure of the new one before it was the current one was not reaped. */
 	if (READ_ONCE(new->error))
@@ -458,6 +299,42 @@ static int reconfigure(struct esnap_tracker *t, u64 cache_size)
 	mutex_unlock(&esnap_inner_lock);
 	esnap_index_set_cache(&t->current_epoch->index, esnap_tracker_cache(t));
 	return 0;
+}
+
+/* Whose changes since @seqid are asked for, or NULL. */
+static const struct esnap_changes *changes_since(const struct esnap_tracker *t, u64 seqid)
+{
+	const struct esnap_epoch *ep = t->current_epoch;
+
+	if (seqid == ep->seqid)
+		return &ep->index.changes;
+	if (seqid == ep->seqid - 1 && t->before.nr_blocks)
+		return &t->before;
+	return NULL;
+}
+
+static int changes(struct esnap_tracker *t, struct elastio_snap_changes_params *p,
+		   struct elastio_snap_changed *extents)
+{
+	const struct esnap_changes *c;
+
+	if (READ_ONCE(t->current_epoch->error))
+		return -EIO;
+	/* An activation in progress sets what is compared here. */
+	mutex_lock(&esnap_inner_lock);
+	c = changes_since(t, p->seqid);
+	if (t->state & ELASTIO_SNAP_STATE_UNVERIFIED ||
+	    memcmp(t->current_epoch->uuid, p->uuid, sizeof(p->uuid)))
+		c = NULL;
+	mutex_unlock(&esnap_inner_lock);
+	if (!c)
+		return -ESTALE;
+	if (p->block > c->nr_blocks)
+		return -EINVAL;
+	p->nr_extents = esnap_changes_extents(c, &p->block, extents, p->max_extents);
+	p->complete = p->nr_extents < p->max_extents;
+	/* What could not be recorded meanwhile must not be missed. */
+	return READ_ONCE(t->current_epoch->error) ? -EIO : 0;
 }
 
 static int get_tracker(unsigned int minor, struct esnap_tracker **t)
@@ -531,6 +408,20 @@ int esnap_reconfigure(unsigned int minor, u64 cache_size)
 	err = get_tracker_at_rest(minor, &t);
 	if (!err)
 		err = reconfigure(t, cache_size);
+	mutex_unlock(&esnap_outer_lock);
+	return err;
+}
+
+int esnap_tracker_changes(struct elastio_snap_changes_params *p,
+			  struct elastio_snap_changed *extents)
+{
+	struct esnap_tracker *t;
+	int err;
+
+	mutex_lock(&esnap_outer_lock);
+	err = get_tracker(p->minor, &t);
+	if (!err)
+		err = changes(t, p, extents);
 	mutex_unlock(&esnap_outer_lock);
 	return err;
 }

@@ -61,6 +61,8 @@ struct esnap_tracker {
 	struct esnap_epoch __rcu *slots[2];
 	/* The epoch that users see; changes under the inner lock. */
 	struct esnap_epoch *current_epoch;
+	/* What had changed at its instant, while it is in snapshot mode; outer lock. */
+	struct esnap_changes before;
 
 	struct esnap_image *image;
 	struct esnap_copy copy;
@@ -115,6 +117,13 @@ struct esnap_tracker *esnap_tracker_create(unsigned int minor, const char *path,
 /* It has nothing left but itself. */
 void esnap_tracker_free(struct esnap_tracker *t);
 
+/*
+ * The filesystem that is mounted for writing from @bdev and that the COW file is
+ * to be on, active; nothing is created yet.  Returns an errno of spec 2.1.
+ */
+struct super_block *esnap_origin_super(struct esnap_tracker *t, struct block_device *bdev,
+				       const char *cow);
+
 struct esnap_setup {
 	const char *bdev;
 	const char *cow;
@@ -130,6 +139,12 @@ int esnap_destroy(unsigned int minor);
 int esnap_transition_inc(unsigned int minor);
 int esnap_transition_snap(unsigned int minor, const char *cow, u64 cow_size_mib);
 int esnap_reconfigure(unsigned int minor, u64 cache_size);
+
+/*
+ * Fills @extents (room for @params->max_extents) and the parameters that go out.
+ */
+int esnap_tracker_changes(struct elastio_snap_changes_params *params,
+			  struct elastio_snap_changed *extents);
 
 struct esnap_reload {
 	const char *bdev;

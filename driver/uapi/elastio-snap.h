@@ -148,6 +148,76 @@ struct elastio_snap_info {
 #define ELASTIO_SNAP_GET_FREE _IOR(ELASTIO_SNAP_MAGIC, 9, __s32)
 
 /*
+ * What elastio-snap 0.12.2 does not have.  Numbers from 64 on; a driver without
+ * them answers EINVAL, as to any unknown number.
+ */
+#define ELASTIO_SNAP_EXTENSION_VERSION 1
+
+/* Bits of elastio_snap_version.capabilities. */
+#define ELASTIO_SNAP_CAP_CHANGES (1ULL << 0)
+
+/**
+ * struct elastio_snap_version - argument of ELASTIO_SNAP_VERSION
+ * @extension: ELASTIO_SNAP_EXTENSION_VERSION of the module
+ * @reserved: 0
+ * @capabilities: ELASTIO_SNAP_CAP_* bits
+ * @module: version of the module, NUL-terminated
+ */
+struct elastio_snap_version {
+	__u32 extension;
+	__u32 reserved;
+	__u64 capabilities;
+	char module[32];
+};
+
+/**
+ * struct elastio_snap_changed - blocks of the origin that follow each other
+ * @first: number of the first one
+ * @nr: how many
+ */
+struct elastio_snap_changed {
+	__u64 first;
+	__u64 nr;
+};
+
+/* Most extents that one ELASTIO_SNAP_CHANGES returns. */
+#define ELASTIO_SNAP_CHANGES_MAX 65536
+
+/**
+ * struct elastio_snap_changes_params - argument of ELASTIO_SNAP_CHANGES
+ * @uuid: in: of the tracker
+ * @seqid: in: the snapshot since which; the current one, or the one before it
+ *	as long as the current one is in snapshot mode
+ * @block: in: where to begin; out: where to go on
+ * @extents: in: room for @max_extents structures elastio_snap_changed
+ * @max_extents: in: from 1 to ELASTIO_SNAP_CHANGES_MAX
+ * @nr_extents: out: how many were written, in ascending order
+ * @minor: in: the tracker
+ * @complete: out: 1 when nothing follows
+ *
+ * The current snapshot's changes go on: a block that changes behind @block while
+ * they are read by parts is not in the answer.  Those of the one before are what
+ * had changed at the instant of the current one, and stay the same.
+ *
+ * Errors: EINVAL (minor out of range, @block behind the end, @max_extents),
+ * ENOENT (no tracker), ESTALE (of another uuid or seqid, or unverified), EIO
+ * (the tracker has failed: changes may be missing).
+ */
+struct elastio_snap_changes_params {
+	__u8 uuid[16];
+	__u64 seqid;
+	__u64 block;
+	__u64 extents;
+	__u32 max_extents;
+	__u32 nr_extents;
+	__u32 minor;
+	__u32 complete;
+};
+
+#define ELASTIO_SNAP_VERSION _IOR(ELASTIO_SNAP_MAGIC, 64, struct elastio_snap_version)
+#define ELASTIO_SNAP_CHANGES _IOWR(ELASTIO_SNAP_MAGIC, 65, struct elastio_snap_changes_params)
+
+/*
  * The COW file: header | index | data.
  *
  * The index has one little-endian u64 for each block of the origin, rounded up

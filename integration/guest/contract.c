@@ -30,6 +30,8 @@
 #define INFO 0xA0584108U
 #define INFO_OLD 0xA0504108U
 #define GET_FREE 0x80044109U
+#define VERSION 0x80304140U
+#define CHANGES 0xC0384141U
 
 #define SETUP_SIZE 40
 #define RELOAD_SIZE 32
@@ -640,6 +642,112 @@ static void section_states(void)
 	rmdir(directory);
 }
 
+static void section_reload(void)
+{
+	static const uint8_t zeros[16];
+	uint8_t argument[RELOAD_SIZE];
+	const uint8_t *got;
+	int error;
+
+	expect_call("reload, missing device", ENOENT, RELOAD_SNAP, reload_argument("/missing", "/cow", 1));
+	expect_call("reload, empty device path", EINVAL, RELOAD_INC, reload_argument("", "/cow", 1));
+	expect_call("reload, a directory", ENOTBLK, RELOAD_SNAP, reload_argument(mount_point, "/cow", 1));
+	expect_call("reload, mounted for writing", EINVAL, RELOAD_SNAP, reload_argument(origin, "/cow", 1));
+	expect_call("reload, mounted for writing", EINVAL, RELOAD_INC, reload_argument(origin, "/cow", 1));
+	info_of(1, INFO, 0, &error);
+	expect_error("a refused reload leaves nothing", ENOENT, error);
+
+	memcpy(argument, reload_argument(unmounted, "var//cow", 2), sizeof(argument));
+	put64(argument, 16, 12345678);
+	argument[28] = 0x80;
+	expect_call("reload of a snapshot", 0, RELOAD_SNAP, argument);
+	expect_call("reload, minor in use, missing device", EBUSY, RELOAD_INC, reload_argument("/missing", "/cow", 2));
+	expect_call("setup, minor of an unverified", EBUSY, SETUP, setup_argument(origin, at_mount("cow"), 4, 2));
+	expect_call("reload of the same device", 0, RELOAD_INC, reload_argument(unmounted, "/cow", 3));
+	expect_info(2, INFO, INFO_SIZE);
+	expect_info(2, INFO_OLD, INFO_OLD_SIZE);
+	got = info(2);
+	expect_number("unverified snapshot, state", 5, get64(got, 8));
+	expect_number("unverified, error", 0, get32(got, 16));
+	expect_number("unverified, cache size", 12345678, get64(got, 24));
+	expect_number("unverified, COW size", 0, get64(got, 32));
+	expect_number("unverified, sequence id", 0, get64(got, 40));
+	expect(!memcmp(got + 48, zeros, 16), "unverified, the uuid is zeros", "it is not");
+	expect(!strcmp((const char *)got + 64, "var//cow"), "unverified, COW path as given", "\"%s\"", got + 64);
+	expect(!strcmp((const char *)got + 4160, unmounted), "unverified, device as given", "\"%s\"", got + 4160);
+	expect_number("unverified, format version", 0, get64(got, 8256));
+	expect_number("unverified, changed blocks", 0, get64(got, 8264));
+	expect(got[8272] == 1, "unverified, the ignore flag", "%u", got[8272]);
+	expect_number("unverified incremental, state", 4, get64(info(3), 8));
+	expect(!exists("/dev/elastio-snap2"), "an unverified snapshot has no image", "it has");
+	for (uint32_t minor = 2; minor <= 3; minor++) {
+		expect_call("to incremental, unverified", EINVAL, TRANSITION_INC, minor_argument(minor));
+		expect_call("to snapshot, unverified", EINVAL, TRANSITION_SNAP, transition_argument(at_mount("new"), 4, minor));
+		expect_call("reconfigure, unverified", 0, RECONFIGURE, reconfigure_argument(7654321, minor));
+		expect_number("unverified, the new cache size", 7654321, get64(info(minor), 24));
+		expect_call("destroy, unverified", 0, DESTROY, minor_argument(minor));
+	}
+	expect(!exists(at_mount("new")), "a refused transition creates no file", "it is there");
+}
+
+struct changes_argument {
+	uint8_t uuid[16];
+	uint64_t seqid, block, extents;
+	uint32_t max_extents, nr_extents, minor, complete;
+};
+
+static void section_extension(void)
+{
+	struct {
+		uint32_t extension, reserved;
+		uint64_t capabilities;
+		char module[32];
+	} version;
+	uint64_t extents[8];
+	struct changes_argument good = { .seqid = 1, .extents = (uintptr_t)extents, .max_extents = 4, .minor = 8 }, bad;
+
+	memset(&version, GARBAGE, sizeof(version));
+	expect_call("version", 0, VERSION, &version);
+	expect_number("the extension's version", 1, version.extension);
+	expect_number("the capabilities", 1, version.capabilities);
+	expect(memchr(version.module, 0, sizeof(version.module)) && version.module[0], "the module's version", "none");
+	expect_call("version, wild structure", EFAULT, VERSION, (void *)1);
+
+	start("cow-extension", 8);
+	memcpy(good.uuid, info(8) + 48, sizeof(good.uuid));
+	bad = good;
+	expect_call("changes", 0, CHANGES, &bad);
+	expect(bad.nr_extents <= 4 && bad.complete == (bad.nr_extents < 4), "changes say whether they are complete",
+	       "%u extents, complete %u", bad.nr_extents, bad.complete);
+	bad = good;
+	bad.minor = 9;
+	expect_call("changes, empty minor", ENOENT, CHANGES, &bad);
+	bad.minor = MAX_DEVICES;
+	expect_call("changes, out of range", EINVAL, CHANGES, &bad);
+	bad = good;
+	bad.seqid = 2;
+	expect_call("changes, another sequence id", ESTALE, CHANGES, &bad);
+	bad = good;
+	bad.uuid[3] ^= 1;
+	expect_call("changes, another uuid", ESTALE, CHANGES, &bad);
+	bad = good;
+	bad.max_extents = 0;
+	expect_call("changes, no room", EINVAL, CHANGES, &bad);
+	bad.max_extents = 65537;
+	expect_call("changes, too much room", EINVAL, CHANGES, &bad);
+	bad = good;
+	bad.block = 1ULL << 60;
+	expect_call("changes, behind the end", EINVAL, CHANGES, &bad);
+	bad = good;
+	write_file(at_mount("changed"), "changed");
+	sync();
+	bad.extents = 1;
+	expect_call("changes, wild extents", EFAULT, CHANGES, &bad);
+	expect_call("changes, wild structure", EFAULT, CHANGES, (void *)1);
+	unlink(at_mount("changed"));
+	finish(8);
+}
+
 static void drop_sys_admin(void)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
@@ -689,6 +797,7 @@ static const struct {
 	{ "numbers", section_numbers }, { "minors", section_minors }, { "pointers", section_pointers },
 	{ "info", section_info },	{ "setup", section_setup },   { "live", section_live },
 	{ "states", section_states },	{ "capability", section_capability },
+	{ "reload", section_reload },	{ "extension", section_extension },
 };
 
 int main(int argc, char **argv)

@@ -9,7 +9,8 @@ static const char usage[] = "usage: ioctl-tool setup BDEV COW MINOR [MIB [CACHE_
 			    "       ioctl-tool snap COW MINOR [MIB]\n"
 			    "       ioctl-tool inc|destroy|info MINOR\n"
 			    "       ioctl-tool reconf MINOR CACHE_BYTES\n"
-			    "       ioctl-tool free";
+			    "       ioctl-tool changes MINOR SEQID EXTENTS_A_CALL\n"
+			    "       ioctl-tool free|version";
 
 static int failed(void)
 {
@@ -62,6 +63,30 @@ static int print_info(int fd, uint32_t minor)
 	print_string("bdev", info.bdev);
 	printf("\"version\":%llu,\"nrChangedBlocks\":%llu,\"ignoreErrors\":%u}\n", info.version,
 	       info.nr_changed_blocks, info.ignore_errors);
+	return 0;
+}
+
+// The changes since a snapshot of the tracker, "first number" a line, read by parts.
+static int print_changes(int fd, uint32_t minor, uint64_t seqid, uint32_t max)
+{
+	struct elastio_snap_changed *extents = allocate((max + 1) * sizeof(*extents));
+	struct elastio_snap_info info = { .minor = minor };
+	struct elastio_snap_changes_params params = {
+		.seqid = seqid,
+		.extents = (uintptr_t)extents,
+		.max_extents = max,
+		.minor = minor,
+	};
+
+	if (ioctl(fd, ELASTIO_SNAP_INFO, &info))
+		return failed();
+	memcpy(params.uuid, info.uuid, sizeof(params.uuid));
+	while (!params.complete) {
+		if (ioctl(fd, ELASTIO_SNAP_CHANGES, &params))
+			return failed();
+		for (uint32_t i = 0; i < params.nr_extents; i++)
+			printf("%llu %llu\n", extents[i].first, extents[i].nr);
+	}
 	return 0;
 }
 
@@ -123,6 +148,17 @@ int main(int argc, char **argv)
 		printf("%d\n", minor);
 		return 0;
 	}
+	if (!strcmp(command, "version") && argc == 2) {
+		struct elastio_snap_version version;
+
+		if (ioctl(fd, ELASTIO_SNAP_VERSION, &version))
+			return failed();
+		printf("{\"extension\":%u,\"capabilities\":%llu,\"module\":\"%.32s\"}\n",
+		       version.extension, version.capabilities, version.module);
+		return 0;
+	}
+	if (!strcmp(command, "changes") && argc == 5)
+		return print_changes(fd, number(argv[2]), number(argv[3]), number(argv[4]));
 	if (argc == 3) {
 		uint32_t minor = number(argv[2]);
 

@@ -28,6 +28,8 @@ describe('driver contract', () => {
     live: 'keeps everyone away from the COW file in use',
     states: 'refuses transitions in the wrong state or with the image open',
     capability: 'demands CAP_SYS_ADMIN',
+    reload: 'describes what is announced, and refuses what cannot be',
+    extension: 'tells its version and changed blocks by numbers of its own',
     setup: 'refuses what cannot be set up, and leaves nothing behind',
   };
   for (const [section, title] of Object.entries(sections)) {

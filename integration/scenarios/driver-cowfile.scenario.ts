@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+// The COW file, in use and after: nobody can move or change its blocks unnoticed, and the old one tells update-img what changed.
+import assert from 'node:assert/strict';
+import { useVm } from '../harness/scenario.js';
+import { info, ioctl, loadDriver, mountExt4, rounds, tests, tryIoctl } from './driver.js';
+
+const image = '/dev/elastio-snap0';
+
+describe('the COW file', () => {
+  const vm = useVm({
+    name: 'cowfile',
+    memoryMib: 1536,
+    disks: [
+      { name: 'origin', sizeMib: 128 },
+      { name: 'copy', sizeMib: 128 },
+    ],
+  });
+  let origin = '';
+  let copy = '';
+
+  before(async () => {
+    await loadDriver(vm());
+    origin = vm().disk('origin');
+    copy = vm().disk('copy');
+  });
+  afterEach(async () => {
+    await vm().run(
+      `while umount /t 2> /dev/null; do :; done; ${tests}/ioctl-tool destroy 0; wipefs -qa ${origin}`,
+    );
+    assert.equal(await tryIoctl(vm(), 'info', 0), 'ENOENT');
+  });
+
+  async function mountXfs(): Promise<void> {
+    await vm().sh(
+      `wipefs -qa ${origin}; mkfs.xfs -qf --unsupported -K -m reflink=1 ${origin} && mkdir -p /t && mount ${origin} /t`,
+    );
+  }
+
+  async function copyImage(): Promise<void> {
+    await vm().sh(`dd if=${image} of=${copy} bs=1M oflag=direct status=none`);
+  }
+
+  async function checkImage(): Promise<void> {
+    await vm().sh(`dd if=${image} bs=1M iflag=direct status=none | cmp - ${copy}`);
+  }
+
+  /** Half of many files are gone, so that a large file has many extents; and writes go on being saved. */
+  const fragment =
+    'mkdir /t/holes && for n in $(seq 300); do head -c 128K /dev/urandom > /t/holes/$n; done; sync; rm /t/holes/*[13579]; sync';
+  const overwrite =
+    'for n in $(seq 2 8 300); do test -e /t/holes/$n && head -c 64K /dev/urandom | dd of=/t/holes/$n conv=notrunc status=none; done; sync';
+
+  const attacks = {
+    ext4: [
+      ['a defragmenter', 'e4defrag /t/cow'],
+      ['its attributes are changed', 'chattr +a /t/cow; chattr -a /t/cow; chattr =e /t/cow'],
+      ['it is deleted then', 'rm -f /t/cow'],
+      ['it is cut', 'truncate -s 4096 /t/cow'],
+      ['a hole is punched', 'fallocate -p -o 8M -l 1M /t/cow'],
+      ['it is written', 'dd if=/dev/zero of=/t/cow bs=1M count=1 conv=notrunc'],
+      ['it is renamed', 'mv /t/cow /t/moved'],
+      ['something takes its name', 'touch /t/other && mv -f /t/other /t/cow'],
+      ['it is swapped to', 'swapon /t/cow'],
+    ],
+    xfs: [
+      ['a defragmenter', 'xfs_fsr -v /t/cow'],
+      ['it is shared', 'cp --reflink=always /t/cow /t/shared'],
+      ['it becomes shared', 'xfs_io -c "reflink /t/holes/2 0 0 65536" /t/cow'],
+      ['its attributes are changed', 'chattr +a /t/cow; chattr -a /t/cow'],
+      ['it is cut', 'truncate -s 4096 /t/cow'],
+      ['a hole is punched', 'fallocate -p -o 8M -l 1M /t/cow'],
+      ['it is deleted', 'rm -f /t/cow'],
+      ['it is renamed', 'mv /t/cow /t/moved'],
+    ],
+  } as const;
+  for (const type of ['ext4', 'xfs'] as const) {
+    it(`stays where it is, and the image with it, whatever is tried on ${type}`, async () => {
+      if (type === 'ext4') await mountExt4(vm(), origin, '/t', '-b 4096');
+      else await mountXfs();
+      await vm().sh(fragment);
+      await ioctl(vm(), 'setup', origin, '/t/cow', 0, 40);
+      const extents = await vm().sh(`${tests}/imagecheck extents /t/cow`);
+      assert.ok(extents.split('\n').length > 10, extents);
+      await copyImage();
+      await vm().sh(overwrite);
+      for (const [what, command] of attacks[type]) {
+        await vm().run(command);
+        assert.equal(await vm().sh(`sync; ${tests}/imagecheck extents /t/cow`), extents, what);
+      }
+      await vm().sh(overwrite);
+      await checkImage();
+      assert.equal((await info(vm(), 0)).error, 0);
+    });
+  }
+
+  it('fails its snapshot when somebody writes to its blocks past the filesystem, and the origin goes on', async () => {
+    await mountExt4(vm(), origin, '/t', '-b 4096');
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 16);
+    const [, first] = /^(\d+) /.exec(await vm().sh(`${tests}/imagecheck extents /t/cow`)) ?? [];
+    await vm().sh(
+      `dd if=/dev/zero of=${origin} bs=512 seek=$((${first ?? ''} + 8192)) count=8 oflag=direct conv=notrunc status=none`,
+    );
+    assert.equal((await info(vm(), 0)).error, -5);
+    await vm().sh('dmesg | tail -5 | grep "elastio-snap: .*somebody writes to the COW file"');
+    const read = await vm().run(`dd if=${image} of=/dev/null bs=4k count=1 iflag=direct`);
+    assert.match(read.stderr, /Input\/output error/);
+    await vm().sh(`umount /t && e2fsck -fn ${origin}`);
+  });
+
+  it('takes up its tracker again on XFS, after unloading and a reboot, and not after a mount that nobody saw', async () => {
+    await mountXfs();
+    await vm().sh(fragment);
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 40);
+    await copyImage();
+    await vm().sh(overwrite);
+    await vm().sh('umount /t && rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko');
+    await ioctl(vm(), 'reload-snap', origin, '/cow', 0);
+    await vm().sh(`mount ${origin} /t`);
+    assert.deepEqual([(await info(vm(), 0)).state, (await info(vm(), 0)).error], [3, 0]);
+    await checkImage();
+    await vm().sh(overwrite);
+    await vm().sh('touch /t/holes/later; sync');
+
+    await vm().reboot();
+    await loadDriver(vm());
+    await ioctl(vm(), 'reload-snap', origin, '/cow', 0);
+    await vm().sh(`mkdir -p /t && mount ${origin} /t && dmesg | grep 'XFS.*Starting recovery'`);
+    assert.deepEqual([(await info(vm(), 0)).state, (await info(vm(), 0)).error], [3, 0]);
+    await checkImage();
+
+    await vm().sh('umount /t && rmmod elastio-snap');
+    await vm().sh(`mount ${origin} /t && touch /t/unseen && umount /t`);
+    await loadDriver(vm());
+    await ioctl(vm(), 'reload-snap', origin, '/cow', 0);
+    await vm().sh(`mount ${origin} /t`);
+    assert.deepEqual([(await info(vm(), 0)).state, (await info(vm(), 0)).error], [5, -116]);
+  });
+
+  it('brings an image up to date with update-img, round after round', async function () {
+    const count = rounds(4, 30);
+    this.timeout((count * 40 + 120) * 1000);
+    await mountExt4(vm(), origin, '/t', '-b 4096');
+    await vm().sh(fragment);
+    await ioctl(vm(), 'setup', origin, '/t/cow0', 0, 16);
+    const lists: string[] = [];
+    const list = async (round: number): Promise<void> => {
+      lists.push(`/tmp/list${round}`);
+      await vm().sh(`${tests}/imagecheck extents /t/cow${round} > /tmp/list${round}`);
+    };
+    await list(0);
+    await copyImage();
+    for (let round = 1; round <= count; round += 1) {
+      await vm().sh(
+        `rm -rf /t/holes/*[${round % 10}] /t/etc; cp -r /etc /t/etc; head -c 2M /dev/urandom > /t/new${round % 5}; sync`,
+      );
+      await ioctl(vm(), 'inc', 0);
+      await vm().sh(overwrite);
+      await ioctl(vm(), 'snap', `/t/cow${round}`, 0, 16);
+      await list(round);
+      const said = await vm().sh(`update-img ${image} /t/cow${round - 1} ${copy}`);
+      assert.match(said, / 0 errors/);
+      await vm().sh(`rm /t/cow${round - 1}`);
+      // An image hides the COW file of its own time, whose blocks nobody wrote when they are free again.
+      await vm().sh(`${tests}/imagecheck same ${copy} ${image} ${lists.join(' ')}`);
+    }
+    // What those blocks hold as files is the same, too.
+    await vm().sh(
+      `e2fsck -fn ${copy} && mkdir -p /a /b && mount -o ro ${copy} /a && mount -o ro ${image} /b && diff -r -x 'cow*' /a /b; status=$?; umount /a /b; exit $status`,
+    );
+  });
+});

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// What happens to a tracker whose disk is pulled out or detached, or whose filesystem gives up: in every state nothing hangs,
+// nothing stays busy, and the tracker can be destroyed.
+import assert from 'node:assert/strict';
+import { useVm } from '../harness/scenario.js';
+import { info, ioctl, loadDriver, mountExt4, states, tests, tryIoctl } from './driver.js';
+
+const kinds = [
+  { bus: 'virtio-blk', remove: 'echo 1 > $(readlink -f /sys/block/DISK/device/..)/remove' },
+  { bus: 'virtio-scsi', remove: 'echo 1 > /sys/block/DISK/device/delete' },
+] as const;
+
+for (const { bus, remove } of kinds) {
+  describe(`a tracker of a ${bus} disk that is pulled out`, () => {
+    const names = ['snapshot', 'incremental', 'dormant', 'unverified'] as const;
+    const vm = useVm({
+      name: `removal-${bus}`,
+      disks: names.map((name) => ({ name, sizeMib: 32, bus })),
+    });
+
+    before(() => loadDriver(vm()));
+
+    /** Sets up minor 0 on a disk, and takes the disk away once `state` is reached. */
+    async function pull(name: (typeof names)[number], reach: () => Promise<void>): Promise<void> {
+      const disk = vm().disk(name);
+      const kernelName = (await vm().sh(`basename $(readlink -f ${disk})`)).trim();
+      await mountExt4(vm(), disk, '/t');
+      await ioctl(vm(), 'setup', disk, '/t/cow', 0, 4);
+      await vm().sh('echo changed > /t/file && sync');
+      await reach();
+      await vm().sh(`${remove.replace('DISK', kernelName)}; udevadm settle`);
+      await vm().sh(`! test -e /sys/block/${kernelName}`);
+    }
+
+    it('fails in snapshot mode at the first block that it cannot save, and umount goes through', async () => {
+      await pull('snapshot', () => Promise.resolve());
+      await vm().run('dd if=/dev/zero of=/t/other bs=4k count=100 conv=fsync status=none');
+      const read = await vm().run(
+        'dd if=/dev/elastio-snap0 of=/dev/null bs=4k count=1 iflag=direct',
+      );
+      assert.match(read.stderr, /Input\/output error/);
+      await vm().sh('umount /t');
+      const { state, error } = await info(vm(), 0);
+      assert.deepEqual([state, error], [states.snapshot, -5]);
+      await ioctl(vm(), 'destroy', 0);
+    });
+
+    it('fails in incremental mode when its COW file cannot be closed', async () => {
+      await pull('incremental', () => ioctl(vm(), 'inc', 0));
+      await vm().run('dd if=/dev/zero of=/t/other bs=4k count=100 conv=fsync status=none');
+      assert.equal((await info(vm(), 0)).error, 0);
+      await vm().sh('umount /t');
+      const { state, error } = await info(vm(), 0);
+      assert.deepEqual([state, error], [states.incremental, -5]);
+      await ioctl(vm(), 'destroy', 0);
+    });
+
+    it('stays dormant or unverified, since nothing of it is missed before the disk is mounted', async () => {
+      await pull('dormant', async () => {
+        await vm().sh('umount /t');
+      });
+      const dormant = await info(vm(), 0);
+      assert.deepEqual([dormant.state, dormant.error], [states.dormantSnapshot, 0]);
+      await ioctl(vm(), 'destroy', 0);
+
+      await pull('unverified', async () => {
+        await vm().sh('umount /t && rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko');
+        await ioctl(vm(), 'reload-snap', vm().disk('unverified'), '/cow', 0);
+      });
+      const unverified = await info(vm(), 0);
+      assert.deepEqual([unverified.state, unverified.error], [states.unverifiedSnapshot, 0]);
+      await ioctl(vm(), 'destroy', 0);
+      assert.equal(await tryIoctl(vm(), 'free'), '0');
+    });
+  });
+}
+
+describe('a tracker of what can be detached', () => {
+  const vm = useVm({
+    name: 'detach',
+    disks: [
+      { name: 'a', sizeMib: 64 },
+      { name: 'b', sizeMib: 64 },
+    ],
+  });
+
+  before(() => loadDriver(vm()));
+
+  /** Makes device busy with nothing once its tracker is dormant, and once it is unverified. */
+  async function checkDetach(
+    device: string,
+    attach: string,
+    detach: string,
+    isGone: string,
+  ): Promise<void> {
+    await vm().sh(attach);
+    await mountExt4(vm(), device, '/t');
+    await ioctl(vm(), 'setup', device, '/t/cow', 0, 4);
+    await vm().sh(`umount /t && udevadm settle && ${detach} && ${isGone}`);
+    assert.equal((await info(vm(), 0)).state, states.dormantSnapshot);
+    await ioctl(vm(), 'destroy', 0);
+
+    await vm().sh(`${attach} && udevadm settle`);
+    await ioctl(vm(), 'reload-inc', device, '/cow', 0);
+    await vm().sh(`udevadm settle; ${detach} && ${isGone} && ${attach} && mount ${device} /t`);
+    const { state, error } = await info(vm(), 0);
+    assert.deepEqual([state, error], [states.unverifiedIncremental, -19]);
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh(`umount /t && udevadm settle && ${detach}`);
+  }
+
+  it('does not keep a loop device', async () => {
+    await vm().sh('modprobe loop && truncate -s 32M /tmp/disk');
+    await checkDetach(
+      '/dev/loop0',
+      'losetup /dev/loop0 /tmp/disk',
+      'losetup -d /dev/loop0',
+      '! losetup /dev/loop0 2> /dev/null',
+    );
+  });
+
+  it('does not keep a logical volume', async () => {
+    await vm().sh(
+      `modprobe dm-mod && wipefs -qa ${vm().disk('a')} && vgcreate -qq vg ${vm().disk('a')} && lvcreate -qq -y -Zn -L 32M -n lv vg`,
+    );
+    await checkDetach(
+      '/dev/vg/lv',
+      'lvchange -ay vg/lv',
+      'lvchange -an vg/lv',
+      '! test -e /dev/vg/lv',
+    );
+    await vm().sh('vgremove -qq -f vg');
+  });
+
+  it('does not keep an md device', async () => {
+    const disks = `${vm().disk('a')} ${vm().disk('b')}`;
+    await vm().sh(
+      `modprobe raid1; wipefs -qa ${disks}; mdadm --create /dev/md0 --run --assume-clean --metadata=1.2 --level=1 --raid-devices=2 ${disks} && mdadm --stop /dev/md0`,
+    );
+    await checkDetach(
+      '/dev/md0',
+      `mdadm --assemble /dev/md0 ${disks}`,
+      'mdadm --stop /dev/md0',
+      '! test -e /sys/block/md0/md/level',
+    );
+  });
+
+  it('goes on when an error makes its filesystem read-only', async () => {
+    const disk = vm().disk('a');
+    await vm().sh(`wipefs -qa ${disk}`);
+    await mountExt4(vm(), disk, '/t', '-e remount-ro');
+    await ioctl(vm(), 'setup', disk, '/t/cow', 0, 8);
+    await vm().sh('dd if=/dev/elastio-snap0 of=/tmp/image bs=1M iflag=direct status=none');
+    const same = 'dd if=/dev/elastio-snap0 bs=1M iflag=direct status=none | cmp - /tmp/image';
+    await vm().sh(
+      `cp -r /etc/ssl /t/more; echo broken > /sys/fs/ext4/$(basename $(readlink -f ${disk}))/trigger_fs_error; grep ' /t ext4 ro' /proc/mounts`,
+    );
+    assert.deepEqual([(await info(vm(), 0)).state, (await info(vm(), 0)).error], [3, 0]);
+    await vm().sh(same);
+    await vm().sh(`umount /t && e2fsck -fy ${disk} || test $? = 1`);
+    assert.equal((await info(vm(), 0)).state, states.dormantSnapshot);
+    await vm().sh(`mount ${disk} /t && ${same}`);
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh(`umount /t && e2fsck -fn ${disk} && ! ${tests}/ioctl-tool info 0`);
+  });
+});
