@@ -129,7 +129,7 @@ static int check_proof(struct activation *a)
 		return err;
 	if (!h->fingerprint)
 		return refuse(a, -EOPNOTSUPP, "its filesystem does not tell whether it changed");
-	if (h->fingerprint != a->t->fingerprint)
+	if (a->t->stale || h->fingerprint != a->t->fingerprint)
 		return refuse(a, -ESTALE, "its filesystem was changed while nobody looked");
 	if (h->nr_extents != a->map->nr ||
 	    h->extents_digest != esnap_header_digest(a->map, h->common.uuid))

@@ -124,6 +124,7 @@ static void __exit esnap_exit(void)
 	esnap_reboot_exit();
 	esnap_proc_exit();
 	esnap_destroy_all();
+	esnap_reload_exit();
 	/* A failure may have asked for it before its tracker went. */
 	esnap_registry_exit();
 	esnap_hook_wait_frames();

@@ -11,6 +11,60 @@
 #include "registry.h"
 #include "tracker.h"
 
+/* An origin whose changes were recorded in vain. */
+struct lost {
+	struct list_head list;
+	dev_t dev;
+	u64 diskseq;
+};
+
+/* Outer lock. */
+static LIST_HEAD(all_lost);
+
+static struct lost *find_lost(const struct esnap_tracker *t)
+{
+	struct lost *lost;
+
+	lockdep_assert_held(&esnap_outer_lock);
+	list_for_each_entry(lost, &all_lost, list)
+		if (lost->dev == t->dev && lost->diskseq == t->diskseq)
+			return lost;
+	return NULL;
+}
+
+void esnap_reload_renew(const struct esnap_tracker *t)
+{
+	struct lost *lost = find_lost(t);
+
+	if (lost)
+		list_del(&lost->list);
+	kfree(lost);
+}
+
+void esnap_reload_forget(const struct esnap_tracker *t)
+{
+	const struct esnap_epoch *ep = t->current_epoch;
+	struct lost *lost;
+
+	if (!(t->state & ELASTIO_SNAP_STATE_UNVERIFIED) || find_lost(t) ||
+	    (!READ_ONCE(ep->error) && !atomic64_read(&ep->index.nr_changed)))
+		return;
+	lost = kmalloc(sizeof(*lost), GFP_KERNEL | __GFP_NOFAIL);
+	lost->dev = t->dev;
+	lost->diskseq = t->diskseq;
+	list_add(&lost->list, &all_lost);
+	pr_warn("%s: what changed since it was announced is forgotten: it needs a new snapshot\n",
+		t->bdev_path);
+}
+
+void esnap_reload_exit(void)
+{
+	struct lost *lost, *next;
+
+	list_for_each_entry_safe(lost, next, &all_lost, list)
+		kfree(lost);
+}
+
 struct super_search {
 	dev_t dev;
 	struct super_block *found;
@@ -99,6 +153,7 @@ static int reload(const struct esnap_reload *r)
 	t->ignore_errors = r->ignore_errors;
 	t->cache_size = r->cache_size;
 	t->snapshot = r->snapshot;
+	t->stale = find_lost(t);
 	t->phase = ESNAP_UNVERIFIED;
 	t->state = ELASTIO_SNAP_STATE_UNVERIFIED |
 		   (r->snapshot ? ELASTIO_SNAP_STATE_SNAPSHOT : 0);

@@ -93,6 +93,7 @@ static void destroy(struct esnap_tracker *t, struct super_block *sb)
 	esnap_registry_set(t->minor, NULL);
 	mutex_unlock(&esnap_inner_lock);
 	esnap_tracker_announce_handover();
+	esnap_reload_forget(t);
 	esnap_epoch_free(t->current_epoch);
 	esnap_copy_exit(t);
 	esnap_tracker_free(t);
@@ -160,6 +161,7 @@ static int setup(const struct esnap_setup *s)
 	mutex_lock(&esnap_inner_lock);
 	esnap_registry_set(t->minor, t);
 	mutex_unlock(&esnap_inner_lock);
+	esnap_reload_renew(t);
 	/* From here on it is the filesystem that keeps the origin open. */
 	esnap_bdev_close(&origin);
 	deactivate_super(sb);

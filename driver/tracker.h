@@ -54,6 +54,8 @@ struct esnap_tracker {
 	char *resolved_path;
 	/* Of the filesystem when it was announced. */
 	u64 fingerprint;
+	/* Changes before that are known to be lost. */
+	bool stale;
 
 	/* In the registry, under RCU. */
 	struct hlist_node node;
@@ -156,6 +158,18 @@ struct esnap_reload {
 };
 
 int esnap_reload(const struct esnap_reload *reload);
+
+/*
+ * What an unverified tracker has recorded goes with it: its origin is not to be
+ * taken up again, even if its filesystem does not show it.  Outer lock.
+ */
+void esnap_reload_forget(const struct esnap_tracker *t);
+
+/* A new snapshot of the origin depends on nothing before it.  Outer lock. */
+void esnap_reload_renew(const struct esnap_tracker *t);
+
+/* As the module goes. */
+void esnap_reload_exit(void);
 
 /* Ends every tracker, as the module goes.  Sleeps. */
 void esnap_destroy_all(void);

@@ -209,6 +209,21 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
     await checkAll('snapshot');
   });
 
+  it('is not taken up again when it was forgotten after something had been written', async () => {
+    await vm().sh('dd if=/dev/zero of=/t/zeros bs=1M count=1 conv=fsync status=none');
+    const zeros = firstSector(await vm().sh(`${tests}/imagecheck extents /t/zeros`));
+    await unloadAndLoad();
+    await announce('snapshot');
+    // The filesystem cannot know of it.
+    await vm().sh(
+      `dd if=/dev/urandom of=${origin} bs=512 seek=${zeros} count=8 oflag=direct status=none`,
+    );
+    await ioctl(vm(), 'destroy', 0);
+    await announce('snapshot');
+    await vm().sh(`mount ${origin} /t`);
+    assert.equal((await info(vm(), 0)).error, -116);
+  });
+
   it('is refused on a filesystem that is mounted for writing, and where nothing can be tracked', async () => {
     const tried = (...words: string[]): Promise<string> => tryIoctl(vm(), ...words);
     assert.equal(await tried('reload-inc', origin, '/cow1', '0'), 'EBUSY');
