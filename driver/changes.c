@@ -23,6 +23,7 @@ void esnap_changes_free(struct esnap_changes *c)
 {
 	esnap_bitmap_free(&c->window);
 	esnap_bitmap_free(&c->changed);
+	c->nr_blocks = 0;
 }
 
 void esnap_changes_move(struct esnap_changes *to, struct esnap_changes *from)

@@ -187,13 +187,6 @@ bool esnap_store_overlaps(struct esnap_store *st, u64 sector, u64 nr)
 	return run;
 }
 
-bool esnap_store_shares_blocks(struct esnap_store *st)
-{
-	const struct esnap_map *map = rcu_dereference(st->map);
-
-	return map && map->unaligned;
-}
-
 u64 esnap_store_sector(struct esnap_store *st, u64 file_sector, u64 *run)
 {
 	/* The map is replaced only while nobody holds a use. */

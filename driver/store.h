@@ -93,7 +93,12 @@ void esnap_store_reopen(struct esnap_store *st);
 bool esnap_store_overlaps(struct esnap_store *st, u64 sector, u64 nr);
 
 /* Are there blocks of the origin that are the store's in part?  Under RCU. */
-bool esnap_store_shares_blocks(struct esnap_store *st);
+static inline bool esnap_store_shares_blocks(struct esnap_store *st)
+{
+	const struct esnap_map *map = rcu_dereference(st->map);
+
+	return map && map->unaligned;
+}
 
 /*
  * The first run of the store's sectors within [sector, sector + nr) of the

@@ -289,11 +289,21 @@ describe('main job', () => {
       assert.match(next.reason, /another chain|-27|failed/);
     });
 
-    it('is a full, and says why, after the filesystem was unmounted', async () => {
-      const { host, file } = first();
+    it('is incremental after the filesystem was unmounted, and after the module was unloaded', async () => {
+      const { host, elioctl, file } = first();
       await host.vm.sh(`umount /t/data && mount ${disk('data')} /t/data`);
       const next = await checkedBackup(file);
-      assert.equal(next.type, 'full');
+      assert.equal(next.type, 'incremental');
+
+      const minor = String((await stateOf()).minor);
+      const info = JSON.parse(await elioctl.check('info', minor)) as { cow_file: string };
+      await host.vm.sh(
+        'umount /t/data && rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko && udevadm settle',
+      );
+      await elioctl.check('reload-incremental', disk('data'), info.cow_file, minor);
+      await host.vm.sh(`mount ${disk('data')} /t/data && echo changed > /t/data/changed`);
+      const afterReload = await checkedBackup(file);
+      assert.equal(afterReload.type, 'incremental');
     });
   });
 
