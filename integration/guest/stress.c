@@ -258,6 +258,7 @@ static void unload_and_load(void)
 static void operate(void)
 {
 	uint32_t device = below(nr_devices);
+	struct elastio_snap_info info;
 
 	switch (below(24)) {
 	case 0 ... 3:
@@ -276,7 +277,7 @@ static void operate(void)
 		reconfigure();
 		break;
 	case 12:
-		on_minor(INFO, ELASTIO_SNAP_INFO);
+		count(INFO, info_of(below(NR_MINORS), &info) ? 0 : -1);
 		break;
 	case 13 ... 14:
 		do_unmount(device);
