@@ -46,9 +46,9 @@ describe('the COW file', () => {
 
   /** Half of many files are gone, so that a large file has many extents; and writes go on being saved. */
   const fragment =
-    'mkdir /t/holes && for n in $(seq 2000); do yes $n | head -c 128K > /t/holes/$n || break; done 2> /dev/null; rm /t/holes/$n /t/holes/*[13579]; sync';
+    'mkdir /t/holes && for n in $(seq 2000); do yes $n | head -c 512K > /t/holes/$n || break; done 2> /dev/null; rm /t/holes/$n /t/holes/*[13579]; sync';
   const overwrite =
-    'for n in $(seq 2 12 600); do test -e /t/holes/$n && head -c 64K /dev/urandom | dd of=/t/holes/$n conv=notrunc status=none; done; sync';
+    'for n in $(seq 2 6 600); do test -e /t/holes/$n && head -c 64K /dev/urandom | dd of=/t/holes/$n conv=notrunc status=none; done; sync';
 
   const attacks = {
     ext4: [
