@@ -23,6 +23,19 @@ static u32 flags_of(const struct esnap_epoch *ep)
 	return ep->tracker->snapshot ? 0 : ELASTIO_SNAP_COW_INDEX_ONLY;
 }
 
+static bool says_clean(const struct esnap_epoch *ep)
+{
+	const struct elastio_snap_cow_header *disk = page_address(ep->header);
+
+	return le32_to_cpu(disk->flags) & ELASTIO_SNAP_COW_CLEAN;
+}
+
+static int write_dirty(struct esnap_epoch *ep)
+{
+	esnap_header_set_flags(page_address(ep->header), flags_of(ep));
+	return write_header(ep);
+}
+
 static int write_clean(struct esnap_epoch *ep)
 {
 	const struct esnap_map *map = rcu_dereference_protected(ep->store.map, true);
@@ -64,6 +77,9 @@ int esnap_seal(struct esnap_epoch *ep)
 		return -ENODEV;
 	mutex_lock(&ep->seal_lock);
 	err = write_clean(ep);
+	/* It may say so all the same, and nobody will keep it true. */
+	if (err && says_clean(ep))
+		write_dirty(ep);
 	mutex_unlock(&ep->seal_lock);
 	esnap_store_put(&ep->store);
 	return err;
@@ -84,19 +100,6 @@ int esnap_seal_check(struct esnap_epoch *ep)
 		return err;
 	return memcmp(page_address(ep->found), page_address(ep->header),
 		      ELASTIO_SNAP_HEADER_SIZE) ? -EIO : 0;
-}
-
-static bool says_clean(const struct esnap_epoch *ep)
-{
-	const struct elastio_snap_cow_header *disk = page_address(ep->header);
-
-	return le32_to_cpu(disk->flags) & ELASTIO_SNAP_COW_CLEAN;
-}
-
-static int write_dirty(struct esnap_epoch *ep)
-{
-	esnap_header_set_flags(page_address(ep->header), flags_of(ep));
-	return write_header(ep);
 }
 
 int esnap_seal_open(struct esnap_epoch *ep)

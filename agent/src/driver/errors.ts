@@ -23,12 +23,8 @@ const { ABORTED, ALREADY_EXISTS, DATA_LOSS, FAILED_PRECONDITION } = status;
 const { INTERNAL, INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED } = status;
 const { RESOURCE_EXHAUSTED, UNAVAILABLE } = status;
 
-const RELOAD: Readonly<Record<string, Meaning>> = {
-  ENOENT: {
-    code: NOT_FOUND,
-    reason: 'PATH_NOT_FOUND',
-    message: '{device} does not exist',
-  },
+/** Of the calls that make a tracker. */
+const NEW_TRACKER: Readonly<Record<string, Meaning>> = {
   ENOTBLK: {
     code: INVALID_ARGUMENT,
     reason: 'NOT_A_BLOCK_DEVICE',
@@ -45,6 +41,15 @@ const RELOAD: Readonly<Record<string, Meaning>> = {
     message:
       'minor {minor} is in use: leave the minor out, or take what `elioctl get-free-minor` prints',
   },
+};
+
+const RELOAD: Readonly<Record<string, Meaning>> = {
+  ENOENT: {
+    code: NOT_FOUND,
+    reason: 'PATH_NOT_FOUND',
+    message: '{device} does not exist',
+  },
+  ...NEW_TRACKER,
   EINVAL: {
     code: FAILED_PRECONDITION,
     reason: 'RELOAD_REFUSED',
@@ -120,22 +125,7 @@ export const ERROR_TABLE: Readonly<
       reason: 'PATH_NOT_FOUND',
       message: '{device} or the directory of {cow_file} does not exist',
     },
-    ENOTBLK: {
-      code: INVALID_ARGUMENT,
-      reason: 'NOT_A_BLOCK_DEVICE',
-      message: '{device} is not a block device',
-    },
-    ENXIO: {
-      code: NOT_FOUND,
-      reason: 'NO_SUCH_DEVICE',
-      message: '{device} has no driver: the device is not there',
-    },
-    EBUSY: {
-      code: ALREADY_EXISTS,
-      reason: 'MINOR_IN_USE',
-      message:
-        'minor {minor} is in use: leave the minor out, or take what `elioctl get-free-minor` prints',
-    },
+    ...NEW_TRACKER,
     EEXIST: {
       code: ALREADY_EXISTS,
       reason: 'COW_FILE_EXISTS',
