@@ -1,20 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Large devices, odd sizes and many trackers: the ends of the origin, the borders of sections, and what all of it costs in memory.
+// Large devices: the ends of the origin, the borders of sections, and what all of it costs in memory.
 import assert from 'node:assert/strict';
 import { useVm } from '../harness/scenario.js';
-import type { Vm } from '../harness/vm.js';
-import { info, ioctl, loadDriver, mountExt4, rounds, states, tests, tryIoctl } from './driver.js';
+import { changedBlocks, info, ioctl, loadDriver, rounds, states } from './driver.js';
 
 const tib = 1024 * 1024;
 const image = '/dev/elastio-snap0';
 const block = 4096;
 const sectionBlocks = 4096;
-
-/** The changed blocks as the driver tells them, in extents. */
-async function changedBlocks(vm: Vm, seqId: number): Promise<[number, number][]> {
-  const text = await tryIoctl(vm, 'changes', 0, seqId, 65536);
-  return text.split('\n').map((line) => line.split(' ').map(Number) as [number, number]);
-}
 
 for (const { name, sizeMib } of [
   { name: '1 TiB', sizeMib: tib },
@@ -110,84 +103,3 @@ for (const { name, sizeMib } of [
     });
   });
 }
-
-describe('an origin of an odd size', () => {
-  const vm = useVm({ name: 'odd', disks: [{ name: 'disk', sizeMib: 96 }] });
-
-  before(async () => {
-    await loadDriver(vm());
-  });
-
-  // Whole sections of blocks and a bit: the last block's entry has no place in the index area.
-  for (const sectors of [16384 * 8 + 1, 16384 * 8 + 7, 16384 * 8 - 8 + 3]) {
-    it(`keeps its last block: ${String(sectors)} sectors`, async () => {
-      const disk = vm().disk('disk');
-      const part = `${disk}-part1`;
-      await vm().sh(
-        `wipefs -qa ${disk}; printf 'label: dos\\nstart=2048, size=${sectors}, type=83\\n' | sfdisk -q ${disk} && udevadm settle`,
-      );
-      await mountExt4(vm(), part, '/t', '-b 1024');
-      const last = sectors - 1;
-      const bytes = `dd if=/dev/urandom of=${part} bs=512 seek=${last} count=1 oflag=direct conv=notrunc status=none`;
-      const sum = (device: string): string =>
-        `dd if=${device} bs=512 skip=${last - 2} count=3 iflag=direct status=none | sha256sum`;
-      await vm().sh(bytes);
-      // A cache of no section: what can be evicted is.
-      await ioctl(vm(), 'setup', part, '/t/cow', 0, 8, 1);
-      assert.equal(await vm().sh(`blockdev --getsz ${image}`), `${sectors}\n`);
-      const before = await vm().sh(sum(image));
-      assert.equal(before, await vm().sh(sum(part)));
-      await vm().sh(bytes);
-      await vm().sh('dd if=/dev/urandom of=/t/data bs=1M count=2 conv=fsync status=none');
-      assert.notEqual(before, await vm().sh(sum(part)));
-      assert.equal(before, await vm().sh(sum(image)));
-      const isLast = ([first, count]: [number, number]): boolean =>
-        first + count === Math.ceil(sectors / 8);
-      assert.ok((await changedBlocks(vm(), 1)).some(isLast));
-
-      await vm().sh('umount /t && rmmod elastio-snap');
-      await loadDriver(vm());
-      await ioctl(vm(), 'reload-snap', part, '/cow', 0);
-      await vm().sh(`mount ${part} /t`);
-      assert.deepEqual([(await info(vm(), 0)).state, (await info(vm(), 0)).error], [3, 0]);
-      assert.equal(before, await vm().sh(sum(image)));
-      assert.ok((await changedBlocks(vm(), 1)).some(isLast));
-      await vm().sh(`e2fsck -fn ${image}`);
-      await ioctl(vm(), 'destroy', 0);
-      await vm().sh(`umount /t && e2fsck -fn ${part}`);
-    });
-  }
-});
-
-describe('many trackers', () => {
-  const vm = useVm({ name: 'many', disks: [{ name: 'disk', sizeMib: 1100 }] });
-
-  it('of 64 partitions of one disk work at the same time', async () => {
-    const count = 64;
-    const disk = vm().disk('disk');
-    await vm().sh('insmod /opt/elio/elastio-snap.ko max_snap_devices=64');
-    await vm().sh(
-      `{ echo 'label: gpt'; for n in $(seq ${count}); do echo 'size=16MiB'; done; } | sfdisk -q ${disk} && udevadm settle`,
-    );
-    await vm().sh(
-      `set -e; for n in $(seq ${count}); do
-         mkfs.ext4 -q -O ^has_journal ${disk}-part$n; mkdir -p /m/$n; mount ${disk}-part$n /m/$n
-         head -c 1M /dev/urandom > /m/$n/file; sync -f /m/$n/file
-         ${tests}/ioctl-tool setup ${disk}-part$n /m/$n/cow $((n - 1)) 3 > /dev/null
-         dd if=/dev/elastio-snap$((n - 1)) bs=1M iflag=direct status=none | sha256sum > /tmp/sum$n
-       done`,
-      { timeoutMs: 600_000 },
-    );
-    assert.equal(await tryIoctl(vm(), 'free'), 'ENOENT');
-    assert.equal(await tryIoctl(vm(), 'info', count), 'EINVAL');
-    await vm().sh(
-      `set -e; for n in $(seq ${count}); do dd if=/dev/urandom of=/m/$n/file bs=256k count=1 seek=1 conv=notrunc status=none & done; wait; sync
-       for n in $(seq ${count}); do dd if=/dev/elastio-snap$((n - 1)) bs=1M iflag=direct status=none | sha256sum | cmp - /tmp/sum$n; done`,
-      { timeoutMs: 600_000 },
-    );
-    await vm().sh(
-      `set -e; udevadm settle; for n in $(seq ${count}); do umount /m/$n; ${tests}/ioctl-tool destroy $((n - 1)) > /dev/null; done; rmmod elastio-snap`,
-      { timeoutMs: 600_000 },
-    );
-  });
-});

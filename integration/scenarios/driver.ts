@@ -77,3 +77,9 @@ export async function destroyAndCheckExt4(vm: Vm, minor: number, device: string)
   await ioctl(vm, 'destroy', minor);
   await vm.sh(`umount ${device} && e2fsck -fn ${device}`);
 }
+
+/** The changed blocks since a snapshot of minor 0, as the driver tells them, in extents. */
+export async function changedBlocks(vm: Vm, seqId: number): Promise<[number, number][]> {
+  const text = await tryIoctl(vm, 'changes', 0, seqId, 65536);
+  return text.split('\n').map((line) => line.split(' ').map(Number) as [number, number]);
+}
