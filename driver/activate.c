@@ -165,9 +165,9 @@ static int look(struct activation *a)
 /* --- taking over ----------------------------------------------------------- */
 
 /*
- * What was saved since the announcement may be of blocks that had been saved
- * before: the index keeps the older content of each, and nobody reads the image
- * before that is settled.
+ * What was saved meanwhile was not counted, and may not fit.  Of an unverified
+ * tracker it may be of blocks that had been saved before: the index keeps the
+ * older content of each, and nobody reads the image before that is settled.
  */
 static int land_saved(struct esnap_epoch *ep)
 {
@@ -179,16 +179,11 @@ static int land_saved(struct esnap_epoch *ep)
 	return READ_ONCE(ep->error);
 }
 
-/* No new change is let go meanwhile, so that old and new can be put together. */
+/* What the COW file says becomes the epoch's own. */
 static int load(struct activation *a)
 {
 	const struct esnap_header *h = &a->header.common;
 	struct esnap_epoch *ep = a->ep;
-	int err;
-
-	WRITE_ONCE(ep->seal, ESNAP_CLOSING);
-	synchronize_rcu();
-	esnap_copy_wait_reads(ep);
 
 	mutex_lock(&esnap_inner_lock);
 	ep->cowfile.size = h->size;
@@ -197,9 +192,21 @@ static int load(struct activation *a)
 	mutex_unlock(&esnap_inner_lock);
 	ep->next_cow_block = h->next_block;
 	ep->nr_reserved += h->next_block - ep->first_data_block;
-	err = esnap_index_load(&ep->index, a->t->snapshot,
-			       esnap_header_groups(page_address(ep->header)),
-			       a->header.tail_entry, h->next_block);
+	return esnap_index_load(&ep->index, a->t->snapshot,
+				esnap_header_groups(page_address(ep->header)),
+				a->header.tail_entry, h->next_block);
+}
+
+/* No new change is let go meanwhile, so that old and new can be put together. */
+static int catch_up(struct activation *a)
+{
+	struct esnap_epoch *ep = a->ep;
+	int err;
+
+	WRITE_ONCE(ep->seal, ESNAP_CLOSING);
+	synchronize_rcu();
+	esnap_copy_wait_reads(ep);
+	err = a->unverified ? load(a) : 0;
 	if (!err && a->t->snapshot)
 		err = land_saved(ep);
 	esnap_seal_done(ep, ESNAP_OPEN);
@@ -223,14 +230,15 @@ static int take_over(struct activation *a)
 	err = sync_blockdev(t->bdev);
 	if (!err)
 		err = esnap_seal_open(ep);
-	if (!err && a->unverified)
-		err = load(a);
+	if (!err)
+		err = catch_up(a);
 	if (!err && image)
 		err = esnap_image_announce(image);
 	if (err && image)
 		esnap_image_remove(image);
 	if (err)
-		return refuse(a, err, "its COW file cannot be taken up again");
+		return refuse(a, err, err == -EFBIG ? "the COW file is full" :
+						      "its COW file cannot be taken up again");
 	if (image)
 		t->image = image;
 	WRITE_ONCE(ep->parked, false);
@@ -279,9 +287,9 @@ void esnap_activate(struct esnap_tracker *t, struct super_block *sb)
 	};
 	int err;
 
-	if (esnap_cowfile_unrecovered(sb)) {
-		pr_info("snapshot %u of %s waits: the filesystem was mounted without recovery\n",
-			t->minor, t->bdev_path);
+	if (!esnap_cowfile_supported(sb) || esnap_cowfile_unrecovered(sb)) {
+		pr_info("snapshot %u of %s waits for its filesystem, with recovery\n", t->minor,
+			t->bdev_path);
 		esnap_tracker_give(t, a.unverified ? ESNAP_UNVERIFIED : ESNAP_DORMANT);
 		return;
 	}

@@ -262,10 +262,19 @@ static struct esnap_save *alloc_save(struct esnap_epoch *ep, u64 first, u32 nr)
 /* Blocks that the store has room for; what is parked is counted when that ends. */
 static u64 free_blocks(const struct esnap_epoch *ep)
 {
+	u64 used, all;
+
 	if (READ_ONCE(ep->parked))
 		return U64_MAX;
-	return ep->cowfile.size / ELASTIO_SNAP_BLOCK_SIZE - ep->first_data_block -
-	       ep->nr_reserved;
+	used = ep->first_data_block + ep->nr_reserved;
+	all = ep->cowfile.size / ELASTIO_SNAP_BLOCK_SIZE;
+	return used < all ? all - used : 0;
+}
+
+/* Memory comes back when a read or a batch ends; if none will, that is the end. */
+static int no_memory(const struct esnap_epoch *ep, int used)
+{
+	return ep->nr_reading || (used && !READ_ONCE(ep->parked)) ? -EAGAIN : -ENOMEM;
 }
 
 /*
@@ -305,12 +314,12 @@ static struct esnap_save *start_save(struct esnap_epoch *ep, struct bio *held, u
 	}
 	save = alloc_save(ep, first, nr);
 	if (!save)
-		return ERR_PTR(used ? -EAGAIN : -ENOMEM);
+		return ERR_PTR(no_memory(ep, used));
 	bio = bio_alloc_bioset(bdev, save->nr, REQ_OP_READ | REQ_SYNC, SAVE_GFP, &c->read_bios);
 	if (!bio) {
 		free_pages_of(c, save);
 		mempool_free(save, &c->save_pool);
-		return ERR_PTR(used ? -EAGAIN : -ENOMEM);
+		return ERR_PTR(no_memory(ep, used));
 	}
 
 	/* The origin's last block may be shorter than a block. */
@@ -427,6 +436,8 @@ static enum verdict admit_sealed(struct esnap_epoch *ep, struct bio *bio, bool i
 		break;
 	}
 	err = is_change ? esnap_seal_break(ep, bio) : 0;
+	if (err == -EAGAIN)
+		return BLOCKED;
 	if (err)
 		esnap_fail(ep, err, "its COW file does not answer, or is not its own any more");
 	return ADMITTED;
@@ -727,6 +738,11 @@ static unsigned long store_epoch(struct esnap_epoch *ep, bool flush)
 		batch = free_batch(c);
 		if (!batch)
 			break;
+		/* Never behind the end of the file: what is there is not ours. */
+		if (ep->next_cow_block + nr > ep->cowfile.size / ELASTIO_SNAP_BLOCK_SIZE) {
+			esnap_fail(ep, -EFBIG, "the COW file is full");
+			continue;
+		}
 		if (!esnap_store_get(&ep->store)) {
 			/* Closed while a snapshot is active: the filesystem ends. */
 			esnap_fail(ep, -ENODEV, "the filesystem of the COW file has ended");

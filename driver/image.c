@@ -168,12 +168,13 @@ static void end_piece(struct bio *clone)
 
 	if (clone->bi_status) {
 		rd->status = clone->bi_status;
-	} else if (piece->from_origin) {
+	} else {
 		/* The data first, then the state: see esnap_epoch_unpublish(). */
 		smp_mb(); /* pairs with the barriers of marking and failing */
 		if (READ_ONCE(ep->mode) != ESNAP_SNAPSHOT)
 			rd->status = BLK_STS_IOERR;
-		else if (esnap_bitmap_next_set(&ep->index.changes.changed, piece->first,
+		else if (piece->from_origin &&
+			 esnap_bitmap_next_set(&ep->index.changes.changed, piece->first,
 					       piece->last) <= piece->last)
 			rd->redo = true;
 	}

@@ -500,8 +500,11 @@ int esnap_index_save(struct esnap_index *idx, bool mapping, void *groups, u64 *t
 	if (!err)
 		err = mapping ? save_mapping(idx) : save_changed(idx, b);
 	memset(groups, 0, ELASTIO_SNAP_COW_GROUPS / 8);
+	/* Readers of the image must not take a page for stored before it is. */
+	mutex_lock(&idx->lock);
 	if (!err)
 		err = complete_groups(idx, b, groups);
+	mutex_unlock(&idx->lock);
 	free_batch(b);
 	return err;
 }

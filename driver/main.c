@@ -125,9 +125,10 @@ static void __exit esnap_exit(void)
 	esnap_proc_exit();
 	esnap_destroy_all();
 	esnap_reload_exit();
+	/* A frame that returns from a mount or an unmount looks for its trackers. */
+	esnap_hook_wait_frames();
 	/* A failure may have asked for it before its tracker went. */
 	esnap_registry_exit();
-	esnap_hook_wait_frames();
 	esnap_image_module_exit();
 	esnap_copy_module_exit();
 }

@@ -46,8 +46,12 @@ void esnap_reload_forget(const struct esnap_tracker *t)
 	const struct esnap_epoch *ep = t->current_epoch;
 	struct lost *lost;
 
-	if (!(t->state & ELASTIO_SNAP_STATE_UNVERIFIED) || find_lost(t) ||
-	    (!READ_ONCE(ep->error) && !atomic64_read(&ep->index.nr_changed)))
+	bool unverified = t->state & ELASTIO_SNAP_STATE_UNVERIFIED;
+
+	/* The COW file of an active tracker goes; that of a dormant one is unclean. */
+	if (t->state & ELASTIO_SNAP_STATE_ACTIVE || find_lost(t) ||
+	    (!READ_ONCE(ep->error) &&
+	     !(unverified && atomic64_read(&ep->index.nr_changed))))
 		return;
 	lost = kmalloc(sizeof(*lost), GFP_KERNEL | __GFP_NOFAIL);
 	lost->dev = t->dev;
@@ -136,7 +140,8 @@ static int begin(struct esnap_tracker *t, struct esnap_epoch *ep, struct block_d
 
 static bool is_expected(const struct esnap_tracker *t, const struct super_block *sb)
 {
-	return t->phase == ESNAP_UNVERIFIED && t->dev == sb->s_bdev->bd_dev;
+	return t->phase == ESNAP_UNVERIFIED && t->dev == sb->s_bdev->bd_dev &&
+	       !READ_ONCE(t->current_epoch->error);
 }
 
 static int reload(const struct esnap_reload *r)

@@ -134,8 +134,9 @@ int esnap_seal_break(struct esnap_epoch *ep, struct bio *bio)
 		if (!err)
 			err = write_dirty(ep);
 	}
-	if (!err)
-		WRITE_ONCE(ep->seal, ESNAP_OPEN);
+	/* It may have begun to be closed anew, which this must not end. */
+	if (!err && cmpxchg(&ep->seal, ESNAP_CLEAN, ESNAP_OPEN) == ESNAP_CLOSING)
+		err = -EAGAIN;
 	mutex_unlock(&ep->seal_lock);
 	esnap_store_put(&ep->store);
 	return err;

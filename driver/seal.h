@@ -26,7 +26,8 @@ void esnap_seal_done(struct esnap_epoch *ep, enum esnap_seal seal);
 
 /*
  * A new change of a clean epoch is at hand: makes the header say so, past the
- * held bio's own device when the origin is not ours.  Called by the save worker.
+ * held bio's own device when the origin is not ours.  -EAGAIN: it is being closed
+ * again, and the change must wait for that.  Called by the save worker.
  */
 int esnap_seal_break(struct esnap_epoch *ep, struct bio *bio);
 

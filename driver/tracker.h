@@ -160,8 +160,9 @@ struct esnap_reload {
 int esnap_reload(const struct esnap_reload *reload);
 
 /*
- * What an unverified tracker has recorded goes with it: its origin is not to be
- * taken up again, even if its filesystem does not show it.  Outer lock.
+ * What a tracker that is not active has recorded, or has failed to, goes with it:
+ * its origin is not to be taken up again, even if its filesystem does not show
+ * that it changed.  Outer lock.
  */
 void esnap_reload_forget(const struct esnap_tracker *t);
 

@@ -181,6 +181,22 @@ describe('a tracker whose filesystem is unmounted', () => {
     assert.equal((await info(vm(), 0)).error, -5);
   });
 
+  it('fails at the mount when more was written meanwhile than its COW file holds, and writes nothing elsewhere', async () => {
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh('cd /t && find kept -type f | sort | xargs sha256sum > /tmp/sums');
+    await ioctl(vm(), 'setup', origin, '/t/cow1', 0, 2);
+    const data = await vm().sh(`sync; ${tests}/imagecheck extents /t/data`);
+    await vm().sh('umount /t && dd if=/dev/urandom of=/tmp/new bs=1M count=4 status=none');
+    await vm().sh(
+      `dd if=/tmp/new of=${origin} bs=4k seek=$((${/^\d+/.exec(data)?.[0] ?? ''} / 8)) oflag=direct conv=notrunc status=none`,
+    );
+    assert.deepEqual([(await info(vm(), 0)).state, (await info(vm(), 0)).error], [1, 0]);
+    await vm().sh(`mount ${origin} /t`);
+    assert.deepEqual([(await info(vm(), 0)).state, (await info(vm(), 0)).error], [1, -27]);
+    await vm().sh('cmp -n 4194304 /tmp/new /t/data && cd /t && sha256sum --quiet -c /tmp/sums');
+    await vm().sh(`umount /t && e2fsck -fn ${origin}`);
+  });
+
   it('fails when its COW file is gone, and when its disk was', async () => {
     await vm().sh('umount /t');
     // Past the driver's eyes, and the kernel's: the directory entry goes.
