@@ -43,6 +43,11 @@ describe('errors of calls', () => {
     const message = (details: string): string =>
       fromGrpc(plainError(status.UNAVAILABLE, details), 'db1').message;
     assert.match(message('connect ECONNREFUSED'), /cannot reach the agent on db1.*eliod running/);
+    // A forwarded port with nobody behind it.
+    assert.match(
+      message('Client network socket disconnected before secure TLS connection was established'),
+      /cannot reach the agent on db1.*eliod running/,
+    );
     assert.match(message('tlsv1 alert unknown ca'), /trust each other.*--ca, --cert and --key/);
   });
 

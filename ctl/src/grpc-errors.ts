@@ -41,7 +41,9 @@ function connectionMessage(error: ServiceError, label: string): string {
   if (error.code === status.DEADLINE_EXCEEDED) {
     return `${label} did not answer in time: try again, or look at its log`;
   }
-  if (/alert|SSL|TLS|handshake|certificate/i.test(details)) {
+  // Nobody may be there behind a proxy or a forwarded port that takes the connection and drops it.
+  const dropped = /disconnected before secure TLS/i.test(details);
+  if (!dropped && /alert|SSL|TLS|handshake|certificate/i.test(details)) {
     return `${label} and this client do not trust each other (${details}): check --ca, --cert and --key`;
   }
   if (error.code === status.UNAVAILABLE) {

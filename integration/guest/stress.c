@@ -295,7 +295,7 @@ static void operate(void)
 		garbage();
 		break;
 	case 23:
-		if (!below(6))
+		if (!below(4))
 			unload_and_load();
 		break;
 	}
