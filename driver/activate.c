@@ -56,7 +56,7 @@ static int find_cow_file(struct activation *a)
 	u64 size = ep->first_data_block * ELASTIO_SNAP_BLOCK_SIZE;
 	int err;
 
-	if (a->t->snapshot)
+	if (esnap_tracker_is_snapshot(a->t))
 		size = a->unverified ? 0 : ep->cowfile.size;
 	err = esnap_cowfile_adopt(&ep->cowfile, a->sb, ep->cow_path, size, a->t->nr_sectors,
 				  &a->map, &a->cow_path);
@@ -99,7 +99,7 @@ static bool was_written(const struct esnap_epoch *ep, const struct esnap_map *ma
 static int check_header(struct activation *a)
 {
 	const struct esnap_raw_header *h = &a->header;
-	u32 mode = a->t->snapshot ? 0 : ELASTIO_SNAP_COW_INDEX_ONLY;
+	u32 mode = esnap_tracker_is_snapshot(a->t) ? 0 : ELASTIO_SNAP_COW_INDEX_ONLY;
 	u64 size = esnap_map_sectors(a->map) << SECTOR_SHIFT;
 
 	if (!(h->common.flags & ELASTIO_SNAP_COW_CLEAN))
@@ -110,7 +110,7 @@ static int check_header(struct activation *a)
 		return refuse(a, -EINVAL, "its COW file is of a device of another size");
 	if (h->common.next_block < a->ep->first_data_block ||
 	    h->common.next_block > h->common.size / ELASTIO_SNAP_BLOCK_SIZE ||
-	    (a->t->snapshot && h->common.size != size))
+	    (esnap_tracker_is_snapshot(a->t) && h->common.size != size))
 		return refuse(a, -EINVAL, "its COW file has not the size that it says");
 	return 0;
 }
@@ -192,7 +192,7 @@ static int load(struct activation *a)
 	mutex_unlock(&esnap_inner_lock);
 	ep->next_cow_block = h->next_block;
 	ep->nr_reserved += h->next_block - ep->first_data_block;
-	return esnap_index_load(&ep->index, a->t->snapshot,
+	return esnap_index_load(&ep->index, esnap_tracker_is_snapshot(a->t),
 				esnap_header_groups(page_address(ep->header)),
 				a->header.tail_entry, h->next_block);
 }
@@ -207,7 +207,7 @@ static int catch_up(struct activation *a)
 	synchronize_rcu();
 	esnap_copy_wait_reads(ep);
 	err = a->unverified ? load(a) : 0;
-	if (!err && a->t->snapshot)
+	if (!err && esnap_tracker_is_snapshot(a->t))
 		err = land_saved(ep);
 	esnap_seal_done(ep, ESNAP_OPEN);
 	return err;
@@ -221,7 +221,7 @@ static int take_over(struct activation *a)
 	int err;
 
 	WRITE_ONCE(t->bdev, a->sb->s_bdev);
-	if (t->snapshot && !t->image) {
+	if (esnap_tracker_is_snapshot(t) && !t->image) {
 		image = esnap_image_create(ep);
 		if (IS_ERR(image))
 			return refuse(a, PTR_ERR(image), "its image cannot be made");
@@ -254,8 +254,7 @@ static void succeed(struct activation *a)
 
 	mutex_lock(&esnap_inner_lock);
 	t->sb = a->sb;
-	t->state = ELASTIO_SNAP_STATE_ACTIVE |
-		   (t->snapshot ? ELASTIO_SNAP_STATE_SNAPSHOT : 0);
+	t->state = ELASTIO_SNAP_STATE_ACTIVE | (t->state & ELASTIO_SNAP_STATE_SNAPSHOT);
 	swap(a->ep->cow_path, a->cow_path);
 	if (a->unverified)
 		swap(t->bdev_path, t->resolved_path);

@@ -226,7 +226,7 @@ void esnap_epoch_publish_expected(struct esnap_epoch *ep)
 {
 	struct esnap_tracker *t = ep->tracker;
 
-	WRITE_ONCE(ep->mode, t->snapshot ? ESNAP_SNAPSHOT : ESNAP_INCREMENTAL);
+	WRITE_ONCE(ep->mode, esnap_tracker_is_snapshot(t) ? ESNAP_SNAPSHOT : ESNAP_INCREMENTAL);
 	rcu_assign_pointer(t->slots[0], ep);
 	synchronize_rcu();
 }

@@ -48,16 +48,8 @@ static void leave_origin(struct esnap_tracker *t)
 static void close_out(struct esnap_tracker *t)
 {
 	struct esnap_epoch *ep = t->current_epoch;
-	int err = READ_ONCE(ep->error);
+	int err = esnap_seal(ep);
 
-	if (!err) {
-		/* A raw writer's dirty pages are changes, too. */
-		err = sync_blockdev(t->bdev);
-		if (!err)
-			err = esnap_seal(ep);
-		if (err)
-			esnap_fail(ep, err, "its COW file cannot be closed");
-	}
 	leave_origin(t);
 	esnap_seal_done(ep, err ? ESNAP_OPEN : ESNAP_CLEAN);
 

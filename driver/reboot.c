@@ -25,13 +25,8 @@ static void close_one(struct esnap_tracker *t)
 	struct super_block *sb = esnap_tracker_hold(t);
 	struct esnap_epoch *ep = t->current_epoch;
 
-	if (sb && !READ_ONCE(ep->error)) {
-		int err = sync_blockdev(t->bdev) ?: esnap_seal(ep);
-
-		if (err)
-			esnap_fail(ep, err, "its COW file cannot be closed");
-		esnap_seal_done(ep, err ? ESNAP_OPEN : ESNAP_CLEAN);
-	}
+	if (sb)
+		esnap_seal_done(ep, esnap_seal(ep) ? ESNAP_OPEN : ESNAP_CLEAN);
 	esnap_tracker_unhold(t, sb);
 }
 

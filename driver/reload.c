@@ -44,9 +44,8 @@ void esnap_reload_renew(const struct esnap_tracker *t)
 void esnap_reload_forget(const struct esnap_tracker *t)
 {
 	const struct esnap_epoch *ep = t->current_epoch;
-	struct lost *lost;
-
 	bool unverified = t->state & ELASTIO_SNAP_STATE_UNVERIFIED;
+	struct lost *lost;
 
 	/* The COW file of an active tracker goes; that of a dormant one is unclean. */
 	if (t->state & ELASTIO_SNAP_STATE_ACTIVE || find_lost(t) ||
@@ -57,7 +56,7 @@ void esnap_reload_forget(const struct esnap_tracker *t)
 	lost->dev = t->dev;
 	lost->diskseq = t->diskseq;
 	list_add(&lost->list, &all_lost);
-	pr_warn("%s: what changed since it was announced is forgotten: it needs a new snapshot\n",
+	pr_warn("%s: what changed while it was not mounted is forgotten: it needs a new snapshot\n",
 		t->bdev_path);
 }
 
@@ -157,7 +156,6 @@ static int reload(const struct esnap_reload *r)
 		return PTR_ERR(t);
 	t->ignore_errors = r->ignore_errors;
 	t->cache_size = r->cache_size;
-	t->snapshot = r->snapshot;
 	t->stale = find_lost(t);
 	t->phase = ESNAP_UNVERIFIED;
 	t->state = ELASTIO_SNAP_STATE_UNVERIFIED |

@@ -20,7 +20,7 @@ static int write_header(struct esnap_epoch *ep)
 
 static u32 flags_of(const struct esnap_epoch *ep)
 {
-	return ep->tracker->snapshot ? 0 : ELASTIO_SNAP_COW_INDEX_ONLY;
+	return esnap_tracker_is_snapshot(ep->tracker) ? 0 : ELASTIO_SNAP_COW_INDEX_ONLY;
 }
 
 static bool says_clean(const struct esnap_epoch *ep)
@@ -48,7 +48,7 @@ static int write_clean(struct esnap_epoch *ep)
 	};
 	int err;
 
-	err = esnap_index_save(&ep->index, t->snapshot, esnap_header_groups(page),
+	err = esnap_index_save(&ep->index, esnap_tracker_is_snapshot(t), esnap_header_groups(page),
 			       &header.tail_entry);
 	if (!err)
 		err = esnap_fingerprint(t->bdev, &header.fingerprint);
@@ -59,11 +59,15 @@ static int write_clean(struct esnap_epoch *ep)
 	return write_header(ep);
 }
 
-int esnap_seal(struct esnap_epoch *ep)
+static int close_file(struct esnap_epoch *ep)
 {
 	struct esnap_tracker *t = ep->tracker;
 	int err;
 
+	/* A raw writer's dirty pages are changes, too. */
+	err = sync_blockdev(t->bdev);
+	if (err)
+		return err;
 	WRITE_ONCE(ep->seal, ESNAP_CLOSING);
 	synchronize_rcu();
 	/* The workers see it, too; then no save begins, and those begun land. */
@@ -82,6 +86,18 @@ int esnap_seal(struct esnap_epoch *ep)
 		write_dirty(ep);
 	mutex_unlock(&ep->seal_lock);
 	esnap_store_put(&ep->store);
+	return err;
+}
+
+int esnap_seal(struct esnap_epoch *ep)
+{
+	int err = READ_ONCE(ep->error);
+
+	if (err)
+		return err;
+	err = close_file(ep);
+	if (err)
+		esnap_fail(ep, err, "its COW file cannot be closed");
 	return err;
 }
 

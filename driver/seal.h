@@ -17,7 +17,8 @@ struct bio;
 
 /*
  * Writes out what is saved, the index and the header.  The epoch is CLOSING when
- * it returns; esnap_seal_done() ends that.  The origin is there.  Sleeps.
+ * it returns 0; esnap_seal_done() ends that.  Otherwise it has failed, now or
+ * before.  The origin is there.  Sleeps.
  */
 int esnap_seal(struct esnap_epoch *ep);
 

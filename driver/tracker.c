@@ -117,7 +117,6 @@ static int setup(const struct esnap_setup *s)
 		return PTR_ERR(t);
 	t->ignore_errors = s->ignore_errors;
 	t->cache_size = s->cache_size;
-	t->snapshot = true;
 	t->state = ELASTIO_SNAP_STATE_ACTIVE | ELASTIO_SNAP_STATE_SNAPSHOT;
 	t->phase = ESNAP_ACTIVE;
 
@@ -197,7 +196,7 @@ static int transition_inc(struct esnap_tracker *t, struct super_block *sb)
 	struct esnap_epoch *ep = t->current_epoch;
 	int err;
 
-	if (READ_ONCE(ep->error) || !t->snapshot || !sb)
+	if (READ_ONCE(ep->error) || !esnap_tracker_is_snapshot(t) || !sb)
 		return -EINVAL;
 	err = esnap_image_claim(t->image);
 	if (err)
@@ -205,7 +204,6 @@ static int transition_inc(struct esnap_tracker *t, struct super_block *sb)
 	esnap_image_remove(t->image);
 	t->image = NULL;
 	mutex_lock(&esnap_inner_lock);
-	t->snapshot = false;
 	t->state = ELASTIO_SNAP_STATE_ACTIVE;
 	mutex_unlock(&esnap_inner_lock);
 	/* What backups need was read from the image, or never will be. */
@@ -240,7 +238,7 @@ static int transition_snap(struct esnap_tracker *t, struct super_block *sb, cons
 	unsigned int slot;
 	int err;
 
-	if (READ_ONCE(old->error) || t->snapshot || !sb)
+	if (READ_ONCE(old->error) || esnap_tracker_is_snapshot(t) || !sb)
 		return -EINVAL;
 	new = esnap_epoch_create(t, sb, cow, cow_size_mib, old->seqid + 1, old->uuid);
 	if (IS_ERR(new))
@@ -264,7 +262,6 @@ static int transition_snap(struct esnap_tracker *t, struct super_block *sb, cons
 	mutex_lock(&esnap_inner_lock);
 	t->current_epoch = new;
 	t->image = image;
-	t->snapshot = true;
 	t->state = ELASTIO_SNAP_STATE_ACTIVE | ELASTIO_SNAP_STATE_SNAPSHOT;
 	mutex_unlock(&esnap_inner_lock);
 

@@ -28,9 +28,10 @@ enum esnap_phase {
 struct esnap_tracker {
 	unsigned int minor;
 	bool ignore_errors;
-	/* The snapshot bit of the state. */
-	bool snapshot;
-	/* The state as users see it; under the inner lock. */
+	/*
+	 * The state as users see it; changes under the inner lock, by whoever has
+	 * the tracker.
+	 */
 	u64 state;
 	enum esnap_phase phase;
 	/* An ioctl is at work, although no filesystem keeps the hooks away. */
@@ -70,7 +71,6 @@ struct esnap_tracker {
 	struct esnap_copy copy;
 	/* Nothing of the origin is held any more: it failed, or is going. */
 	bool stopped;
-	bool hooked;
 };
 
 /*
@@ -90,6 +90,12 @@ struct esnap_tracker {
  */
 extern struct mutex esnap_outer_lock;
 extern struct mutex esnap_inner_lock;
+
+/* In snapshot mode, active or not?  For whoever has the tracker, and its workers. */
+static inline bool esnap_tracker_is_snapshot(const struct esnap_tracker *t)
+{
+	return READ_ONCE(t->state) & ELASTIO_SNAP_STATE_SNAPSHOT;
+}
 
 /*
  * Keeps the hooks away until esnap_tracker_unhold().  Returns the tracker's

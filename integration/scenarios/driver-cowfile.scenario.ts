@@ -2,7 +2,17 @@
 // The COW file, in use and after: nobody can move or change its blocks unnoticed, and the old one tells update-img what changed.
 import assert from 'node:assert/strict';
 import { useVm } from '../harness/scenario.js';
-import { info, ioctl, loadDriver, mountExt4, rounds, tests, tryIoctl } from './driver.js';
+import {
+  checkImage,
+  copyImage,
+  info,
+  ioctl,
+  loadDriver,
+  mountExt4,
+  rounds,
+  tests,
+  tryIoctl,
+} from './driver.js';
 
 const image = '/dev/elastio-snap0';
 
@@ -34,14 +44,6 @@ describe('the COW file', () => {
     await vm().sh(
       `wipefs -qa ${origin}; mkfs.xfs -qf --unsupported -K -m reflink=1 ${origin} && mkdir -p /t && mount ${origin} /t`,
     );
-  }
-
-  async function copyImage(): Promise<void> {
-    await vm().sh(`dd if=${image} of=${copy} bs=1M oflag=direct status=none`);
-  }
-
-  async function checkImage(): Promise<void> {
-    await vm().sh(`dd if=${image} bs=1M iflag=direct status=none | cmp - ${copy}`);
   }
 
   /** Half of many files are gone, so that a large file has many extents; and writes go on being saved. */
@@ -81,14 +83,14 @@ describe('the COW file', () => {
       await ioctl(vm(), 'setup', origin, '/t/cow', 0, 30);
       const extents = await vm().sh(`${tests}/imagecheck extents /t/cow`);
       assert.ok(extents.split('\n').length > 10, extents);
-      await copyImage();
+      await copyImage(vm(), copy);
       await vm().sh(overwrite);
       for (const [what, command] of attacks[type]) {
         await vm().run(command);
         assert.equal(await vm().sh(`sync; ${tests}/imagecheck extents /t/cow`), extents, what);
       }
       await vm().sh(overwrite);
-      await checkImage();
+      await checkImage(vm(), copy);
       assert.equal((await info(vm(), 0)).error, 0);
     });
   }
@@ -111,13 +113,13 @@ describe('the COW file', () => {
     await mountXfs();
     await vm().sh(fragment);
     await ioctl(vm(), 'setup', origin, '/t/cow', 0, 30);
-    await copyImage();
+    await copyImage(vm(), copy);
     await vm().sh(overwrite);
     await vm().sh('umount /t && rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko');
     await ioctl(vm(), 'reload-snap', origin, '/cow', 0);
     await vm().sh(`mount ${origin} /t`);
     assert.deepEqual([(await info(vm(), 0)).state, (await info(vm(), 0)).error], [3, 0]);
-    await checkImage();
+    await checkImage(vm(), copy);
     await vm().sh(overwrite);
     await vm().sh('touch /t/holes/later; sync');
 
@@ -126,7 +128,7 @@ describe('the COW file', () => {
     await ioctl(vm(), 'reload-snap', origin, '/cow', 0);
     await vm().sh(`mkdir -p /t && mount ${origin} /t && dmesg | grep 'XFS.*Starting recovery'`);
     assert.deepEqual([(await info(vm(), 0)).state, (await info(vm(), 0)).error], [3, 0]);
-    await checkImage();
+    await checkImage(vm(), copy);
 
     await vm().sh('umount /t && rmmod elastio-snap');
     await vm().sh(`mount ${origin} /t && touch /t/unseen && umount /t`);
@@ -148,7 +150,7 @@ describe('the COW file', () => {
       await vm().sh(`${tests}/imagecheck extents /t/cow${round} > /tmp/list${round}`);
     };
     await list(0);
-    await copyImage();
+    await copyImage(vm(), copy);
     for (let round = 1; round <= count; round += 1) {
       await vm().sh(
         `rm -rf /t/holes/*[${round % 10}] /t/etc; cp -r /etc /t/etc; head -c 2M /dev/urandom > /t/new${round % 5}; sync`,

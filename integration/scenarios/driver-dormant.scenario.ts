@@ -2,7 +2,18 @@
 // A tracker outlives its filesystem's mount: what is written meanwhile, by whatever program, is in the image or the index.
 import assert from 'node:assert/strict';
 import { useVm } from '../harness/scenario.js';
-import { info, ioctl, loadDriver, mountExt4, states, tests, tryIoctl } from './driver.js';
+import {
+  checkImage,
+  copyImage,
+  info,
+  ioctl,
+  loadDriver,
+  mountExt4,
+  states,
+  tests,
+  tryIoctl,
+  writeFiles,
+} from './driver.js';
 
 const cowMib = 16;
 const image = '/dev/elastio-snap0';
@@ -28,7 +39,7 @@ describe('a tracker whose filesystem is unmounted', () => {
     await vm().sh('cp -r /etc /t/kept && dd if=/dev/urandom of=/t/data bs=1M count=8 status=none');
     await ioctl(vm(), 'setup', origin, '/t/cow1', 0, cowMib);
     await vm().sh(`${tests}/imagecheck extents /t/cow1 > /tmp/cow1`);
-    await vm().sh(`dd if=${image} of=${copy} bs=1M oflag=direct status=none`);
+    await copyImage(vm(), copy);
   });
   afterEach(async () => {
     await vm().run(
@@ -43,17 +54,6 @@ describe('a tracker whose filesystem is unmounted', () => {
     return state;
   }
 
-  async function write(): Promise<void> {
-    await vm().sh(
-      'dd if=/dev/urandom of=/t/data bs=4k seek=$((RANDOM % 1000)) count=40 conv=notrunc status=none; cp -r /etc/ssl /t/more$RANDOM',
-    );
-  }
-
-  /** The image is still what it was when it was copied. */
-  async function checkImage(): Promise<void> {
-    await vm().sh(`dd if=${image} bs=1M iflag=direct status=none | cmp - ${copy}`);
-  }
-
   /** Every block that differs from the copy has an entry in the COW file of the changes since. */
   async function checkChanges(): Promise<void> {
     if ((await state()) === states.snapshot) await ioctl(vm(), 'inc', 0);
@@ -66,7 +66,7 @@ describe('a tracker whose filesystem is unmounted', () => {
   }
 
   it('is dormant when umount returns and active when mount returns, in snapshot mode', async () => {
-    await write();
+    await writeFiles(vm());
     const before = await info(vm(), 0);
     await vm().sh('umount /t');
     const dormant = await info(vm(), 0);
@@ -86,16 +86,16 @@ describe('a tracker whose filesystem is unmounted', () => {
 
     await vm().sh(`mount ${origin} /t`);
     assert.equal(await state(), states.snapshot);
-    await checkImage();
-    await write();
-    await checkImage();
+    await checkImage(vm(), copy);
+    await writeFiles(vm());
+    await checkImage(vm(), copy);
     await checkChanges();
   });
 
   it('is dormant and active again in incremental mode', async () => {
     await ioctl(vm(), 'inc', 0);
     for (let round = 0; round < 3; round += 1) {
-      await write();
+      await writeFiles(vm());
       await vm().sh('umount /t');
       assert.equal(await state(), states.dormantIncremental);
       await vm().sh(`mount ${origin} /t`);
@@ -124,11 +124,11 @@ describe('a tracker whose filesystem is unmounted', () => {
     assert.equal(await state(), states.dormantSnapshot);
     await vm().sh(`umount /t && LIBMOUNT_FORCE_MOUNT2=always mount -o ro ${origin} /t`);
     assert.equal(await state(), states.snapshot);
-    await checkImage();
+    await checkImage(vm(), copy);
     await vm().sh('mount -o remount,rw /t && mount -o remount,ro /t && mount -o remount,rw /t');
     assert.equal(await state(), states.snapshot);
-    await write();
-    await checkImage();
+    await writeFiles(vm());
+    await checkImage(vm(), copy);
     await vm().sh(`mount ${origin} /b && umount /t`);
     assert.equal(await state(), states.snapshot);
     await vm().sh('umount /b');
@@ -152,14 +152,14 @@ describe('a tracker whose filesystem is unmounted', () => {
         await vm().sh(
           `sync; ${tests}/imagecheck extents /t/data | awk 'NR == 1 { print $1 / 8 + 64 }' > /tmp/block`,
         );
-        await write();
+        await writeFiles(vm());
         if (mode === 'incremental') await ioctl(vm(), 'inc', 0);
         await vm().sh(`umount /t && ${command.replaceAll('ORIGIN', origin)}`);
         const changed = (await info(vm(), 0)).nrChangedBlocks;
         await vm().sh(`mount ${origin} /t`);
         assert.equal(await state(), mode === 'snapshot' ? states.snapshot : states.incremental);
         assert.ok((await info(vm(), 0)).nrChangedBlocks >= changed);
-        if (mode === 'snapshot') await checkImage();
+        if (mode === 'snapshot') await checkImage(vm(), copy);
         await checkChanges();
       });
     }
@@ -231,7 +231,7 @@ describe('a tracker whose filesystem is unmounted', () => {
     await vm().sh(`${loop('/b')} & ${loop('/c')}; wait`);
     assert.equal(await state(), states.dormantSnapshot);
     await vm().sh(`mount ${origin} /t`);
-    await checkImage();
+    await checkImage(vm(), copy);
     await checkChanges();
   });
 });

@@ -2,7 +2,18 @@
 // A tracker is taken up again after the module or the machine was gone, and only when it can be proved that nothing is missing.
 import assert from 'node:assert/strict';
 import { useVm } from '../harness/scenario.js';
-import { info, ioctl, loadDriver, mountExt4, states, tests, tryIoctl } from './driver.js';
+import {
+  checkImage,
+  copyImage,
+  info,
+  ioctl,
+  loadDriver,
+  mountExt4,
+  states,
+  tests,
+  tryIoctl,
+  writeFiles,
+} from './driver.js';
 
 const cowMib = 16;
 const image = '/dev/elastio-snap0';
@@ -39,10 +50,10 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
       'cp -r /etc /t/kept && dd if=/dev/urandom of=/t/data bs=1M count=8 status=none && dd if=/dev/zero of=/t/other bs=1M count=16 status=none',
     );
     await ioctl(vm(), 'setup', origin, '/t/cow1', 0, cowMib);
-    await vm().sh(`dd if=${image} of=${copy} bs=1M oflag=direct status=none`);
+    await copyImage(vm(), copy);
     cow = await vm().sh(`${tests}/imagecheck extents /t/cow1`);
     other = await vm().sh(`sync; ${tests}/imagecheck extents /t/other`);
-    await write();
+    await writeFiles(vm());
   });
   afterEach(async () => {
     await vm().run(
@@ -50,12 +61,6 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
     );
     assert.equal(await tryIoctl(vm(), 'info', 0), 'ENOENT');
   });
-
-  async function write(): Promise<void> {
-    await vm().sh(
-      'dd if=/dev/urandom of=/t/data bs=4k seek=$((RANDOM % 1000)) count=40 conv=notrunc status=none; cp -r /etc/ssl /t/more$RANDOM',
-    );
-  }
 
   async function unloadAndLoad(): Promise<void> {
     await vm().sh('umount /t && rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko');
@@ -73,23 +78,19 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
     assert.deepEqual([state, error], [modes[mode].active, 0]);
   }
 
-  async function checkImage(): Promise<void> {
-    await vm().sh(`dd if=${image} bs=1M iflag=direct status=none | cmp - ${copy}`);
-  }
-
   /** The image is still the instant; and every block that changed since has its entry. */
   async function checkAll(mode: Mode): Promise<void> {
     if (mode === 'snapshot') {
-      await checkImage();
-      await write();
+      await checkImage(vm(), copy);
+      await writeFiles(vm());
       await vm().sh('sync');
-      await checkImage();
+      await checkImage(vm(), copy);
       await vm().sh(
         `mkdir -p /image && mount -o ro ${image} /image && ls -R /image > /dev/null && umount /image`,
       );
       await ioctl(vm(), 'inc', 0);
     }
-    await write();
+    await writeFiles(vm());
     await vm().sh('cat > /tmp/cow1', { stdin: cow });
     await ioctl(vm(), 'snap', '/t/cow2', 0, cowMib);
     await vm().sh(`${tests}/imagecheck extents /t/cow2 > /tmp/cow2`);
@@ -145,7 +146,7 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
 
     it(`is taken up again after a reboot that unmounted nothing, in ${mode} mode`, async () => {
       if (mode === 'incremental') await ioctl(vm(), 'inc', 0);
-      await write();
+      await writeFiles(vm());
       await vm().reboot();
       await loadDriver(vm());
       await vm().sh(`mkdir -p /t && dumpe2fs -h ${origin} 2> /dev/null | grep needs_recovery`);

@@ -36,7 +36,6 @@ export const states = {
   unverifiedIncremental: 4,
   unverifiedSnapshot: 5,
 } as const;
-export const { incremental, snapshot } = states;
 
 export async function loadDriver(vm: Vm): Promise<void> {
   await vm.sh('insmod /opt/elio/elastio-snap.ko');
@@ -82,4 +81,23 @@ export async function destroyAndCheckExt4(vm: Vm, minor: number, device: string)
 export async function changedBlocks(vm: Vm, seqId: number): Promise<[number, number][]> {
   const text = await tryIoctl(vm, 'changes', 0, seqId, 65536);
   return text.split('\n').map((line) => line.split(' ').map(Number) as [number, number]);
+}
+
+const image = '/dev/elastio-snap0';
+
+/** Keeps the content of the image of minor 0 on a scratch disk of its size. */
+export async function copyImage(vm: Vm, copy: string): Promise<void> {
+  await vm.sh(`dd if=${image} of=${copy} bs=1M oflag=direct status=none`);
+}
+
+/** Fails unless the image of minor 0 is what `copyImage` has kept. */
+export async function checkImage(vm: Vm, copy: string): Promise<void> {
+  await vm.sh(`dd if=${image} bs=1M iflag=direct status=none | cmp - ${copy}`);
+}
+
+/** Overwrites blocks of /t/data at a random place, and makes new files in /t. */
+export async function writeFiles(vm: Vm): Promise<void> {
+  await vm.sh(
+    'dd if=/dev/urandom of=/t/data bs=4k seek=$((RANDOM % 1000)) count=40 conv=notrunc status=none; cp -r /etc/ssl /t/more$RANDOM',
+  );
 }
