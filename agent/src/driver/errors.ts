@@ -226,6 +226,7 @@ export const ERROR_TABLE: Readonly<
     },
   },
   INFO: {},
+  CHANGES: {},
   GET_FREE: {
     ENOENT: {
       code: RESOURCE_EXHAUSTED,

@@ -8,6 +8,9 @@ import { join } from 'node:path';
 import koffi from 'koffi';
 import {
   BLOCK_SIZE,
+  CHANGED,
+  CHANGES,
+  CHANGES_MAX,
   CONTROL_PATH,
   COW_CLEAN,
   COW_HEADER,
@@ -89,7 +92,7 @@ describe("layout of the driver's interface", () => {
     });
   }
 
-  it('has struct elastio_snap_info and the header of the COW file', () => {
+  it('has the structures that are read and written as bytes', () => {
     const offsets = (struct: string, layout: Record<string, number>): [string, number][] =>
       Object.entries(layout).map(([member, offset]) =>
         member === 'size'
@@ -99,6 +102,8 @@ describe("layout of the driver's interface", () => {
     check([
       ...offsets('elastio_snap_info', INFO),
       ...offsets('elastio_snap_cow_header', COW_HEADER),
+      ...offsets('elastio_snap_changes_params', CHANGES),
+      ...offsets('elastio_snap_changed', CHANGED),
     ]);
   });
 
@@ -108,6 +113,7 @@ describe("layout of the driver's interface", () => {
       ['ELASTIO_SNAP_STATE_ACTIVE', STATE.ACTIVE],
       ['ELASTIO_SNAP_STATE_UNVERIFIED', STATE.UNVERIFIED],
       ['ELASTIO_SNAP_COW_ON_BDEV', COW_ON_BDEV],
+      ['ELASTIO_SNAP_CHANGES_MAX', CHANGES_MAX],
       ['ELASTIO_SNAP_PATH_MAX', PATH_MAX],
       ['ELASTIO_SNAP_BLOCK_SIZE', BLOCK_SIZE],
       ['ELASTIO_SNAP_COW_MAGIC', COW_MAGIC],

@@ -17,6 +17,7 @@ export const IOCTL = {
   RECONFIGURE: 0x40104107,
   INFO: 0xa0584108,
   GET_FREE: 0x80044109,
+  CHANGES: 0xc0384141,
 } as const;
 
 export type IoctlName = keyof typeof IOCTL;
@@ -69,6 +70,24 @@ export const INFO = {
   nr_changed_blocks: 8264,
   ignore_errors: 8272,
 } as const;
+
+/** Offsets in struct elastio_snap_changes_params, whose `extents` is the address of what it fills. */
+export const CHANGES = {
+  size: 56,
+  uuid: 0,
+  seqid: 16,
+  block: 24,
+  extents: 32,
+  max_extents: 40,
+  nr_extents: 44,
+  minor: 48,
+  complete: 52,
+} as const;
+
+/** Offsets in struct elastio_snap_changed. */
+export const CHANGED = { size: 16, first: 0, nr: 8 } as const;
+
+export const CHANGES_MAX = 65536;
 
 /** Offsets in struct elastio_snap_cow_header, and what the fields may hold. */
 export const COW_HEADER = {

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { open } from 'node:fs/promises';
 import koffi from 'koffi';
+import type { BlockRun } from '../changes/change-map.js';
 import { ioctl, SystemError } from '../os/ioctl.js';
 import { Semaphore } from '../os/semaphore.js';
 import {
+  CHANGED,
+  CHANGES,
+  CHANGES_MAX,
   CONTROL_PATH,
   INFO,
   IOCTL,
@@ -55,6 +59,11 @@ export interface SnapDriver {
   reconfigure(minor: number, cacheSizeBytes: bigint): Promise<void>;
   info(minor: number): Promise<TrackerInfo>;
   freeMinor(): Promise<number>;
+  /**
+   * Blocks that have changed since snapshot `seqId` of tracker `uuid`, ascending: the current snapshot, or, while that is
+   * in snapshot mode, the one before it. ESTALE when the driver does not know them (any more).
+   */
+  changedBlocks(minor: number, uuid: string, seqId: bigint): Promise<BlockRun[]>;
 }
 
 /** An ioctl that failed; `code` is the errno's name. */
@@ -210,5 +219,27 @@ export class KernelSnapDriver implements SnapDriver {
     const arg = Buffer.alloc(4);
     await this.call('GET_FREE', arg);
     return arg.readInt32LE();
+  }
+
+  async changedBlocks(minor: number, uuid: string, seqId: bigint): Promise<BlockRun[]> {
+    const runs: BlockRun[] = [];
+    const extents = Buffer.alloc(CHANGES_MAX * CHANGED.size);
+    const arg = Buffer.alloc(CHANGES.size);
+    arg.write(uuid, CHANGES.uuid, 'hex');
+    arg.writeBigUInt64LE(uint64(seqId, 'seq_id'), CHANGES.seqid);
+    arg.writeBigUInt64LE(koffi.address(extents), CHANGES.extents);
+    arg.writeUInt32LE(CHANGES_MAX, CHANGES.max_extents);
+    arg.writeUInt32LE(uint32(minor, 'minor'), CHANGES.minor);
+    do {
+      await this.call('CHANGES', arg);
+      const end = arg.readUInt32LE(CHANGES.nr_extents) * CHANGED.size;
+      for (let at = 0; at < end; at += CHANGED.size) {
+        runs.push({
+          first: Number(extents.readBigUInt64LE(at + CHANGED.first)),
+          count: Number(extents.readBigUInt64LE(at + CHANGED.nr)),
+        });
+      }
+    } while (arg.readUInt32LE(CHANGES.complete) === 0);
+    return runs;
   }
 }

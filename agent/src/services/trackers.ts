@@ -68,7 +68,8 @@ export class Trackers {
   async position(info: TrackerInfo): Promise<Position> {
     const sizeBytes = await deviceSizeBytes(info.blockDevice);
     const cowFileBlocks = (): Promise<BlockRun[]> => this.cowFileBlocks(info);
-    return { uuid: info.uuid, seqId: info.seqId, sizeBytes, cowFileBlocks };
+    const changedBefore = (): Promise<BlockRun[] | undefined> => this.changedBefore(info);
+    return { uuid: info.uuid, seqId: info.seqId, sizeBytes, cowFileBlocks, changedBefore };
   }
 
   /** The blocks that the COW file of a snapshot touches; it must have its full size still. */
@@ -83,6 +84,19 @@ export class Trackers {
       return { first: Number(first), count: Number(end - first) };
     });
     return runs.sort((a, b) => a.first - b.first);
+  }
+
+  private async changedBefore({
+    minor,
+    uuid,
+    seqId,
+  }: TrackerInfo): Promise<BlockRun[] | undefined> {
+    try {
+      return await this.driver.changedBlocks(minor, uuid, seqId - 1n);
+    } catch (error) {
+      if (error instanceof IoctlError && error.code === 'ESTALE') return undefined;
+      throw error;
+    }
   }
 
   async snapshot(info: TrackerInfo): Promise<Snapshot> {

@@ -12,7 +12,13 @@ const sizeBytes = 4096n * 4096n;
 
 function at(seqId: bigint, ...cowBlocks: number[]): Position {
   const runs = cowBlocks.map((first) => ({ first, count: 1 }));
-  return { uuid, seqId, sizeBytes, cowFileBlocks: () => Promise.resolve(runs) };
+  return {
+    uuid,
+    seqId,
+    sizeBytes,
+    cowFileBlocks: () => Promise.resolve(runs),
+    changedBefore: () => Promise.resolve(undefined),
+  };
 }
 
 describe('chains', () => {
@@ -66,6 +72,24 @@ describe('chains', () => {
       { first: 1, count: 1 },
       { first: 50, count: 3 },
     ]);
+  });
+
+  it('ask the driver before the COW file', async () => {
+    const first = await chains.cookie(at(1n));
+    await chains.prepareTransition(at(1n), cowFile);
+    await chains.cookie({
+      ...at(2n),
+      changedBefore: () => Promise.resolve([{ first: 7, count: 2 }]),
+    });
+    assert.deepEqual(await runsSince(first, 2n), [{ first: 7, count: 2 }]);
+  });
+
+  it('do not know the changes when the driver cannot tell for another reason', async () => {
+    const first = await chains.cookie(at(1n));
+    await chains.prepareTransition(at(1n), cowFile);
+    await writeCowFile(cowFile, { uuid, seqId: 1n, nrEntries: 4096, changed: [1] });
+    await chains.cookie({ ...at(2n), changedBefore: () => Promise.reject(new Error('EIO')) });
+    await assert.rejects(runsSince(first, 2n), ChangesUnknownError);
   });
 
   it('do not know the changes when the COW file was cut before its blocks were noted', async () => {

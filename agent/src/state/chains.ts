@@ -43,6 +43,8 @@ export interface Position {
   sizeBytes: bigint;
   /** Blocks of the current COW file, ascending; rejects when it is no longer there as it was at the instant. */
   cowFileBlocks: () => Promise<BlockRun[]>;
+  /** Blocks that had changed since the snapshot before, ascending; undefined when the driver does not know any more. */
+  changedBefore: () => Promise<BlockRun[] | undefined>;
 }
 
 /** Why the changes since a cookie cannot be told: the caller must take a full. */
@@ -110,8 +112,7 @@ export class ChainStore {
   }
 
   /**
-   * Finishes a transition that was prepared: if `position` shows that it happened, the change map is
-   * read from the COW file that it left.
+   * Finishes a transition that was prepared: if `position` shows that it happened, the change map is kept.
    */
   async settle(position: Position): Promise<Chain> {
     const chain = await this.load(position.uuid);
@@ -141,10 +142,14 @@ export class ChainStore {
     const { uuid, seqId, sizeBytes } = position;
     const fromSeqId = seqId - 1n;
     const { hidden } = chain;
+    const nrBlocks = blocksOf(sizeBytes);
     if (hidden?.seqId !== String(fromSeqId)) return undefined;
     try {
-      const map = await readChangeMap(oldCowFile, uuid, fromSeqId, sizeBytes);
-      const nrBlocks = blocksOf(sizeBytes);
+      // The driver forgets at the next transition, and when it is unloaded: the file is there longer.
+      const runs = await position.changedBefore();
+      const map = runs
+        ? ChangeMap.fromRuns(nrBlocks, runs)
+        : await readChangeMap(oldCowFile, uuid, fromSeqId, sizeBytes);
       return map
         .union(ChangeMap.fromRuns(nrBlocks, hidden.runs))
         .union(ChangeMap.fromRuns(nrBlocks, await position.cowFileBlocks()));
