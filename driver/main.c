@@ -4,7 +4,6 @@
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 
-#include "copy.h"
 #include "ctl.h"
 #include "esnap.h"
 #include "hook.h"
@@ -12,6 +11,7 @@
 #include "proc.h"
 #include "reboot.h"
 #include "registry.h"
+#include "save.h"
 #include "tracker.h"
 
 #define MAX_DEVICES 255
@@ -88,7 +88,7 @@ static int __init esnap_init(void)
 	err = esnap_registry_init();
 	if (err)
 		return err;
-	err = esnap_copy_module_init();
+	err = esnap_save_module_init();
 	if (err)
 		goto err_registry;
 	err = esnap_image_module_init();
@@ -112,7 +112,7 @@ err_proc:
 err_image:
 	esnap_image_module_exit();
 err_copy:
-	esnap_copy_module_exit();
+	esnap_save_module_exit();
 err_registry:
 	esnap_registry_exit();
 	return err;
@@ -130,7 +130,7 @@ static void __exit esnap_exit(void)
 	/* A failure may have asked for it before its tracker went. */
 	esnap_registry_exit();
 	esnap_image_module_exit();
-	esnap_copy_module_exit();
+	esnap_save_module_exit();
 }
 
 module_init(esnap_init);

@@ -8,6 +8,8 @@
 
 #include "copy.h"
 #include "epoch.h"
+#include "land.h"
+#include "save.h"
 
 struct esnap_image;
 
@@ -69,6 +71,8 @@ struct esnap_tracker {
 
 	struct esnap_image *image;
 	struct esnap_copy copy;
+	struct esnap_save_pool save_pool;
+	struct esnap_land land;
 	/* Nothing of the origin is held any more: it failed, or is going. */
 	bool stopped;
 };
@@ -95,6 +99,12 @@ extern struct mutex esnap_inner_lock;
 static inline bool esnap_tracker_is_snapshot(const struct esnap_tracker *t)
 {
 	return READ_ONCE(t->state) & ELASTIO_SNAP_STATE_SNAPSHOT;
+}
+
+/* Who takes an epoch away waits for the workers after it: esnap_copy_sync(). */
+static inline struct esnap_epoch *esnap_worker_epoch(struct esnap_tracker *t, int slot)
+{
+	return rcu_dereference_protected(t->slots[slot], true);
 }
 
 /*

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// stress SECONDS SEED MODULE DEVICE...: everything that the driver can be asked to do, at random and from several processes,
-// while files are written, filesystems come and go, and the module is loaded and unloaded. Each device carries an ext4.
+// stress SECONDS SEED MODULE FILESYSTEM:DEVICE...: everything that the driver can be asked to do, at random and from several processes,
+// while files are written, filesystems come and go, and the module is loaded and unloaded.
 //
 // Checked all the time: an image has the same content whenever it is read, and every block in which it differs from the image
 // before it is among the changes since that. Prints how often what succeeded as JSON; fails at the first difference, or at an
@@ -55,6 +55,7 @@ struct shared {
 static struct shared *shared;
 static const char *module_path;
 static const char *devices[MAX_DEVICES];
+static const char *filesystems[MAX_DEVICES];
 static uint32_t nr_devices;
 static uint64_t random_state;
 
@@ -207,7 +208,7 @@ static void do_mount(uint32_t device)
 {
 	// Several mounts on top of each other are possible, and few.
 	if (!is_mounted(device) || !below(8))
-		count(MOUNT, mount(devices[device], directory_of(device), "ext4", below(8) ? 0 : MS_RDONLY, NULL));
+		count(MOUNT, mount(devices[device], directory_of(device), filesystems[device], below(8) ? 0 : MS_RDONLY, NULL));
 }
 
 static void do_unmount(uint32_t device)
@@ -531,11 +532,14 @@ int main(int argc, char **argv)
 	uint64_t seconds, seed;
 
 	if (argc < 5 || argc > 4 + MAX_DEVICES)
-		die("usage: stress SECONDS SEED MODULE DEVICE...");
+		die("usage: stress SECONDS SEED MODULE FILESYSTEM:DEVICE...");
 	seconds = number(argv[1]);
 	seed = number(argv[2]);
 	module_path = argv[3];
 	for (int i = 4; i < argc; i++) {
+		filesystems[nr_devices] = strsep(&argv[i], ":");
+		if (!argv[i])
+			die("not FILESYSTEM:DEVICE: %s", filesystems[nr_devices]);
 		devices[nr_devices] = argv[i];
 		mkdir(directory_of(nr_devices), 0700);
 		nr_devices++;

@@ -9,6 +9,7 @@ import {
   ioctl,
   loadDriver,
   mountExt4,
+  mountXfs,
   rounds,
   tests,
   tryIoctl,
@@ -39,12 +40,6 @@ describe('the COW file', () => {
     );
     assert.equal(await tryIoctl(vm(), 'info', 0), 'ENOENT');
   });
-
-  async function mountXfs(): Promise<void> {
-    await vm().sh(
-      `wipefs -qa ${origin}; mkfs.xfs -qf --unsupported -K -m reflink=1 ${origin} && mkdir -p /t && mount ${origin} /t`,
-    );
-  }
 
   /** Half of many files are gone, so that a large file has many extents; and writes go on being saved. */
   const fragment =
@@ -78,7 +73,7 @@ describe('the COW file', () => {
   for (const type of ['ext4', 'xfs'] as const) {
     it(`stays where it is, and the image with it, whatever is tried on ${type}`, async () => {
       if (type === 'ext4') await mountExt4(vm(), origin, '/t', '-b 4096');
-      else await mountXfs();
+      else await mountXfs(vm(), origin, '/t');
       await vm().sh(fragment);
       await ioctl(vm(), 'setup', origin, '/t/cow', 0, 30);
       const extents = await vm().sh(`${tests}/imagecheck extents /t/cow`);
@@ -110,7 +105,7 @@ describe('the COW file', () => {
   });
 
   it('takes up its tracker again on XFS, after unloading and a reboot, and not after a mount that nobody saw', async () => {
-    await mountXfs();
+    await mountXfs(vm(), origin, '/t');
     await vm().sh(fragment);
     await ioctl(vm(), 'setup', origin, '/t/cow', 0, 30);
     await copyImage(vm(), copy);

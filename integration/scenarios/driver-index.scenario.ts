@@ -2,7 +2,7 @@
 // What the index says, and where the old content is: exactly the written blocks, on files of any shape, with any cache.
 import assert from 'node:assert/strict';
 import { useVm } from '../harness/scenario.js';
-import { info, ioctl, loadDriver, mountExt4, tests, tryIoctl } from './driver.js';
+import { info, ioctl, loadDriver, mountExt4, mountXfs, tests, tryIoctl } from './driver.js';
 
 const blockSectors = 8;
 
@@ -152,6 +152,22 @@ describe('the index', () => {
     );
   });
 
+  it('finds old content with a cache of hundreds of megabytes, which changes while everything is written', async () => {
+    await mountExt4(vm(), origin, '/t', '-b 4096');
+    const sizes = [1, 0, 700 << 20, 2 ** 33, 1 << 20];
+    await vm().sh('rm -f /tmp/answers /tmp/enough');
+    await vm().sh(
+      `until test -b /dev/elastio-snap0; do sleep 0.1; done
+       until test -e /tmp/enough; do for size in ${sizes.join(' ')}; do ${tests}/ioctl-tool reconf 0 $size >> /tmp/answers; done; done < /dev/null > /tmp/reconf 2>&1 &`,
+    );
+    await checkImageStays(512 << 20);
+    await vm().sh('touch /tmp/enough; until ! pgrep ioctl-tool; do sleep 0.1; done');
+    const answers = await vm().sh('sort /tmp/answers | uniq -c');
+    assert.deepEqual(answers.match(/[a-zA-Z]+/g), ['EBUSY', 'ok'], answers);
+    assert.equal(await tryIoctl(vm(), 'reconf', 0, 700 << 20), 'ok');
+    assert.equal((await info(vm(), 0)).cacheSizeBytes, 700 << 20);
+  });
+
   it('finds old content in a COW file of many extents', async () => {
     await mountExt4(vm(), origin, '/t', '-b 4096');
     await vm().sh(
@@ -172,9 +188,7 @@ describe('the index', () => {
   });
 
   it('finds old content on XFS, whose image mounts without recovery', async () => {
-    await vm().sh(
-      `wipefs -qa ${origin}; mkfs.xfs -qf --unsupported -K ${origin} && mkdir -p /t && mount ${origin} /t`,
-    );
+    await mountXfs(vm(), origin, '/t');
     await vm().sh('cp -r /usr/sbin /t/kept && cd /t/kept && sha256sum * > /tmp/kept; sync');
     await checkImageStays(0);
     await vm().sh(

@@ -79,6 +79,48 @@ describe('the module', () => {
     await ioctl(vm(), 'destroy', 0);
   });
 
+  it('never has more saved than pending_max_mib, however slow the disk is', async () => {
+    const sectors = Number(await vm().sh(`blockdev --getsz ${origin}`));
+    const slow = '/dev/mapper/slow';
+    // Reads are not delayed; writes are, until the test says so.
+    const table = (ms: number): string => `0 ${sectors} delay ${origin} 0 0 ${origin} 0 ${ms}`;
+    const reload = (ms: number): string =>
+      `dmsetup suspend slow && dmsetup reload slow --table "${table(ms)}" && dmsetup resume slow`;
+    const savedMib = async (): Promise<number> =>
+      Number(
+        await vm().sh(`awk '{ print $3 }' /sys/class/block/$(basename $(realpath ${slow}))/stat`),
+      ) / 2048;
+
+    await vm().sh(`umount /t; modprobe dm-delay; ${load('pending_max_mib=2')}`);
+    try {
+      await vm().sh(`dmsetup create slow --table "${table(0)}" && mount ${slow} /t`);
+      await vm().sh('dd if=/dev/urandom of=/t/data bs=1M count=16 status=none; sync');
+      await ioctl(vm(), 'setup', slow, '/t/cow', 0, 24);
+      await vm().sh(
+        `dd if=/dev/elastio-snap0 of=/tmp/image bs=1M iflag=direct status=none; ${reload(600_000)}`,
+      );
+      const before = await savedMib();
+      await vm().sh(
+        'fio --name=w --filename=/t/data --rw=write --bs=64k --size=16M --direct=1 --ioengine=libaio --iodepth=256 --minimal < /dev/null > /tmp/fio 2>&1 &',
+      );
+      let saved = 0;
+      for (let again = -1; again < saved || saved === 0; await vm().sh('sleep 2')) {
+        again = saved;
+        saved = (await savedMib()) - before;
+      }
+      assert.equal(saved, 2);
+      await vm().sh(`${reload(0)} && while pgrep fio; do sleep 0.1; done`);
+      assert.equal((await info(vm(), 0)).error, 0);
+      assert.ok((await savedMib()) - before >= 16);
+      await vm().sh('dd if=/dev/elastio-snap0 bs=1M iflag=direct status=none | cmp - /tmp/image');
+      await ioctl(vm(), 'destroy', 0);
+    } finally {
+      await vm().run(
+        `dmsetup suspend slow; dmsetup resume slow; umount /t; dmsetup remove slow; rm -f /tmp/image; mount ${origin} /t`,
+      );
+    }
+  });
+
   it('tells in the kernel log what happened to which device, and why', async () => {
     await vm().sh(load());
     const device = (await vm().sh(`readlink -f ${origin}`)).trim();

@@ -3,25 +3,32 @@
 // runs for 20 minutes instead of 2.
 import assert from 'node:assert/strict';
 import { useVm } from '../harness/scenario.js';
-import { loadDriver, mountExt4, rounds, tests } from './driver.js';
+import { loadDriver, mountExt4, mountXfs, rounds, tests } from './driver.js';
 
-const names = ['a', 'b', 'c'];
+// XFS has no smaller ones.
+const filesystems = [
+  { type: 'ext4', name: 'a', sizeMib: 48 },
+  { type: 'ext4', name: 'b', sizeMib: 48 },
+  { type: 'xfs', name: 'c', sizeMib: 64 },
+];
 const seconds = rounds(120, 1200);
 const seed = Number(process.env['ELIO_SEED'] ?? 1);
 
 describe('the driver under stress', () => {
-  const vm = useVm({ name: 'stress', disks: names.map((name) => ({ name, sizeMib: 48 })) });
+  const vm = useVm({ name: 'stress', disks: filesystems });
 
   it(`keeps every promise for ${String(seconds)} seconds of all its calls at random, seed ${String(seed)}`, async function () {
     this.timeout((seconds + 300) * 1000);
     await loadDriver(vm());
-    const disks = names.map((name) => vm().disk(name));
-    for (const [index, disk] of disks.entries()) {
-      await mountExt4(vm(), disk, `/s${String(index)}`, '-b 4096');
-      await vm().sh(`touch /s${String(index)}/mounted && cp -r /etc /s${String(index)}/kept`);
+    const disks = filesystems.map(({ type, name }) => ({ type, device: vm().disk(name) }));
+    for (const [index, { type, device }] of disks.entries()) {
+      const directory = `/s${String(index)}`;
+      if (type === 'ext4') await mountExt4(vm(), device, directory, '-b 4096');
+      else await mountXfs(vm(), device, directory);
+      await vm().sh(`touch ${directory}/mounted && cp -r /etc ${directory}/kept`);
     }
     const output = await vm().sh(
-      `${tests}/stress ${seconds} ${seed} /opt/elio/elastio-snap.ko ${disks.join(' ')}`,
+      `${tests}/stress ${seconds} ${seed} /opt/elio/elastio-snap.ko ${disks.map(({ type, device }) => `${type}:${device}`).join(' ')}`,
       { timeoutMs: (seconds + 120) * 1000 },
     );
     const counts = JSON.parse(output) as Record<string, number>;
@@ -30,9 +37,9 @@ describe('the driver under stress', () => {
     await vm().sh(
       'for d in /s0 /s1 /s2; do while umount $d 2> /dev/null; do :; done; done; rmmod elastio-snap',
     );
-    for (const disk of disks)
+    for (const { type, device } of disks)
       await vm().sh(
-        `until e2fsck -fn ${disk}; do sleep 1; test $((n += 1)) -lt 20 || exit 1; done`,
+        `until ${type === 'ext4' ? 'e2fsck -fn' : 'xfs_repair -n'} ${device}; do sleep 1; test $((n += 1)) -lt 20 || exit 1; done`,
       );
   });
 });

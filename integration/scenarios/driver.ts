@@ -71,6 +71,13 @@ export async function mountExt4(
   );
 }
 
+/** Makes an XFS, which can be smaller than the 300 MiB that mkfs.xfs demands, and mounts it. */
+export async function mountXfs(vm: Vm, device: string, directory: string): Promise<void> {
+  await vm.sh(
+    `wipefs -qa ${device} && mkfs.xfs -qf --unsupported -K ${device} && mkdir -p ${directory} && mount ${device} ${directory}`,
+  );
+}
+
 /** Destroys the tracker and unmounts; fails when that cannot be done or the filesystem is damaged. */
 export async function destroyAndCheckExt4(vm: Vm, minor: number, device: string): Promise<void> {
   await ioctl(vm, 'destroy', minor);

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What was saved lands in the store: the store worker writes it to the COW file
+ * in long batches, and the mapping knows it before it leaves memory.
+ */
+#include <linux/blkdev.h>
+#include <linux/sched/mm.h>
+
+#include "tracker.h"
+
+/* So many blocks are worth a write to the store; fewer wait for so long. */
+#define STORE_BLOCKS 64
+#define STORE_DELAY msecs_to_jiffies(10)
+
+/* A store write that takes longer fails the snapshot. */
+#define STORE_TIMEOUT (120 * HZ)
+
+static void end_batch(struct esnap_sio *sio)
+{
+	struct esnap_batch *batch = container_of(sio, struct esnap_batch, sio);
+	struct esnap_land *land = &batch->epoch->tracker->land;
+
+	llist_add(&batch->landed, &land->landed);
+	mod_delayed_work(land->wq, &land->work, 0);
+}
+
+/* The mapping knows a save before it leaves memory. */
+static void finish_batch(struct esnap_batch *batch)
+{
+	struct esnap_epoch *ep = batch->epoch;
+	u64 cow_block = batch->cow_block;
+	struct esnap_save *save, *next;
+
+	if (batch->sio.error)
+		esnap_fail(ep, batch->sio.error, "the COW file cannot be written");
+	list_for_each_entry_safe(save, next, &batch->saves, list) {
+		if (READ_ONCE(ep->mode) == ESNAP_SNAPSHOT) {
+			int err = esnap_index_map(&ep->index, save->first, save->nr, cow_block);
+
+			if (err)
+				esnap_fail(ep, err, "the index cannot be kept");
+		}
+		cow_block += save->nr;
+		list_del(&save->list);
+		esnap_save_remove(save);
+	}
+	batch->busy = false;
+	esnap_store_put(&ep->store);
+}
+
+static struct esnap_batch *free_batch(struct esnap_land *land)
+{
+	int i;
+
+	for (i = 0; i < ESNAP_NR_BATCHES; i++)
+		if (!land->batches[i].busy)
+			return &land->batches[i];
+	return NULL;
+}
+
+/* Moves at most @max blocks of what is unstored to @list; at least one save. */
+static u64 take_unstored(struct esnap_epoch *ep, struct list_head *list, u64 max)
+{
+	u64 nr = 0;
+
+	spin_lock(&ep->lock);
+	while (!list_empty(&ep->unstored)) {
+		struct esnap_save *save =
+			list_first_entry(&ep->unstored, struct esnap_save, list);
+
+		if (nr && nr + save->nr > max)
+			break;
+		nr += save->nr;
+		list_move_tail(&save->list, list);
+	}
+	ep->nr_unstored -= nr;
+	spin_unlock(&ep->lock);
+	return nr;
+}
+
+static void drop_unstored(struct esnap_epoch *ep)
+{
+	struct esnap_save *save, *next;
+	LIST_HEAD(list);
+
+	take_unstored(ep, &list, U64_MAX);
+	list_for_each_entry_safe(save, next, &list, list) {
+		list_del(&save->list);
+		esnap_save_remove(save);
+	}
+}
+
+/* The caller holds a use of the store, which goes with the batch. */
+static void start_batch(struct esnap_epoch *ep, struct esnap_batch *batch)
+{
+	struct esnap_land *land = &ep->tracker->land;
+	struct esnap_transfer x;
+	struct esnap_save *save;
+	u64 cow_block = ep->next_cow_block;
+	u32 i;
+
+	batch->busy = true;
+	batch->epoch = ep;
+	batch->started = jiffies;
+	batch->cow_block = cow_block;
+	INIT_LIST_HEAD(&batch->saves);
+	ep->next_cow_block += take_unstored(ep, &batch->saves, ESNAP_RUN_BLOCKS);
+	queue_delayed_work(system_wq, &land->watchdog, STORE_TIMEOUT);
+
+	esnap_transfer_start(&x, &ep->store, REQ_OP_WRITE, &batch->sio);
+	list_for_each_entry(save, &batch->saves, list)
+		for (i = 0; i < save->nr; i++)
+			esnap_transfer_add(&x, cow_block++, save->pages[i]);
+	esnap_transfer_finish(&x);
+}
+
+/* Returns when to come back in jiffies, or MAX_JIFFY_OFFSET for: when kicked. */
+static unsigned long store_epoch(struct esnap_epoch *ep, bool flush)
+{
+	struct esnap_land *land = &ep->tracker->land;
+	u64 nr;
+
+	while ((nr = READ_ONCE(ep->nr_unstored))) {
+		unsigned long flush_at = READ_ONCE(ep->flush_at);
+		struct esnap_batch *batch;
+
+		if (READ_ONCE(ep->mode) != ESNAP_SNAPSHOT) {
+			drop_unstored(ep);
+			break;
+		}
+		if (READ_ONCE(ep->parked))
+			break;
+		if (nr < STORE_BLOCKS && !flush && time_before(jiffies, flush_at))
+			return flush_at - jiffies;
+		batch = free_batch(land);
+		if (!batch)
+			break;
+		/* Never behind the end of the file: what is there is not ours. */
+		if (ep->next_cow_block + nr > ep->cowfile.size / ELASTIO_SNAP_BLOCK_SIZE) {
+			esnap_fail(ep, -EFBIG, "the COW file is full");
+			continue;
+		}
+		if (!esnap_store_get(&ep->store)) {
+			/* Closed while a snapshot is active: the filesystem ends. */
+			esnap_fail(ep, -ENODEV, "the filesystem of the COW file has ended");
+			continue;
+		}
+		start_batch(ep, batch);
+	}
+	return MAX_JIFFY_OFFSET;
+}
+
+static void land_work(struct work_struct *work)
+{
+	struct esnap_tracker *t =
+		container_of(to_delayed_work(work), struct esnap_tracker, land.work);
+	struct esnap_land *land = &t->land;
+	struct llist_node *landed = llist_reverse_order(llist_del_all(&land->landed));
+	unsigned int noio = memalloc_noio_save();
+	bool flush = xchg(&land->flush, false);
+	unsigned long delay = MAX_JIFFY_OFFSET;
+	struct blk_plug plug;
+	int i;
+
+	while (landed) {
+		struct esnap_batch *batch = llist_entry(landed, struct esnap_batch, landed);
+
+		landed = landed->next;
+		finish_batch(batch);
+	}
+	blk_start_plug(&plug);
+	for (i = 0; i < ARRAY_SIZE(t->slots); i++) {
+		struct esnap_epoch *ep = esnap_worker_epoch(t, i);
+
+		if (ep)
+			delay = min(delay, store_epoch(ep, flush));
+	}
+	blk_finish_plug(&plug);
+	memalloc_noio_restore(noio);
+	/* Does nothing when somebody has kicked us meanwhile. */
+	if (delay != MAX_JIFFY_OFFSET)
+		queue_delayed_work(land->wq, &land->work, delay);
+}
+
+static void watchdog(struct work_struct *work)
+{
+	struct esnap_land *land =
+		container_of(to_delayed_work(work), struct esnap_land, watchdog);
+	bool busy = false;
+	int i;
+
+	for (i = 0; i < ESNAP_NR_BATCHES; i++) {
+		struct esnap_batch *batch = &land->batches[i];
+
+		if (!READ_ONCE(batch->busy))
+			continue;
+		busy = true;
+		if (time_after_eq(jiffies, READ_ONCE(batch->started) + STORE_TIMEOUT))
+			esnap_fail(batch->epoch, -ETIMEDOUT,
+				   "the COW file's device does not answer");
+	}
+	if (busy)
+		queue_delayed_work(system_wq, &land->watchdog, STORE_TIMEOUT / 4);
+}
+
+void esnap_land_add(struct esnap_save *save)
+{
+	struct esnap_epoch *ep = save->epoch;
+	struct esnap_land *land = &ep->tracker->land;
+	u64 nr;
+
+	spin_lock(&ep->lock);
+	if (list_empty(&ep->unstored))
+		ep->flush_at = jiffies + STORE_DELAY;
+	list_add_tail(&save->list, &ep->unstored);
+	nr = ep->nr_unstored += save->nr;
+	spin_unlock(&ep->lock);
+	if (nr >= STORE_BLOCKS)
+		mod_delayed_work(land->wq, &land->work, 0);
+	else
+		queue_delayed_work(land->wq, &land->work, STORE_DELAY);
+}
+
+void esnap_land_flush(struct esnap_tracker *t)
+{
+	struct esnap_land *land = &t->land;
+
+	WRITE_ONCE(land->flush, true);
+	mod_delayed_work(land->wq, &land->work, 0);
+}
+
+void esnap_land_sync(struct esnap_tracker *t)
+{
+	flush_delayed_work(&t->land.work);
+	flush_work(&t->land.watchdog.work);
+}
+
+int esnap_land_init(struct esnap_tracker *t)
+{
+	struct esnap_land *land = &t->land;
+	int i;
+
+	init_llist_head(&land->landed);
+	INIT_DELAYED_WORK(&land->work, land_work);
+	INIT_DELAYED_WORK(&land->watchdog, watchdog);
+	for (i = 0; i < ESNAP_NR_BATCHES; i++)
+		land->batches[i].sio.done = end_batch;
+	land->wq = alloc_workqueue("esnap_store%u", WQ_MEM_RECLAIM | WQ_HIGHPRI, 1, t->minor);
+	return land->wq ? 0 : -ENOMEM;
+}
+
+void esnap_land_exit(struct esnap_tracker *t)
+{
+	cancel_delayed_work_sync(&t->land.watchdog);
+	cancel_delayed_work_sync(&t->land.work);
+	destroy_workqueue(t->land.wq);
+}
