@@ -157,11 +157,11 @@ describe('the index', () => {
     const sizes = [1, 0, 700 << 20, 2 ** 33, 1 << 20];
     await vm().sh('rm -f /tmp/answers /tmp/enough');
     await vm().sh(
-      `until test -b /dev/elastio-snap0; do sleep 0.1; done
-       until test -e /tmp/enough; do for size in ${sizes.join(' ')}; do ${tests}/ioctl-tool reconf 0 $size >> /tmp/answers; done; done < /dev/null > /tmp/reconf 2>&1 &`,
+      `{ until test -b /dev/elastio-snap0; do sleep 0.1; done
+         until test -e /tmp/enough; do for size in ${sizes.join(' ')}; do ${tests}/ioctl-tool reconf 0 $size >> /tmp/answers; sleep 0.1; done; done; rm /tmp/enough; } < /dev/null > /tmp/reconf 2>&1 &`,
     );
     await checkImageStays(512 << 20);
-    await vm().sh('touch /tmp/enough; until ! pgrep ioctl-tool; do sleep 0.1; done');
+    await vm().sh('touch /tmp/enough; while test -e /tmp/enough; do sleep 0.1; done');
     const answers = await vm().sh('sort /tmp/answers | uniq -c');
     assert.deepEqual(answers.match(/[a-zA-Z]+/g), ['EBUSY', 'ok'], answers);
     assert.equal(await tryIoctl(vm(), 'reconf', 0, 700 << 20), 'ok');

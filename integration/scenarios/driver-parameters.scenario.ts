@@ -82,10 +82,10 @@ describe('the module', () => {
   it('never has more saved than pending_max_mib, however slow the disk is', async () => {
     const sectors = Number(await vm().sh(`blockdev --getsz ${origin}`));
     const slow = '/dev/mapper/slow';
-    // Reads are not delayed; writes are, until the test says so.
+    // Reads are not delayed; writes are, until the test says so: those of freezing and thawing, too.
     const table = (ms: number): string => `0 ${sectors} delay ${origin} 0 0 ${origin} 0 ${ms}`;
     const reload = (ms: number): string =>
-      `dmsetup suspend slow && dmsetup reload slow --table "${table(ms)}" && dmsetup resume slow`;
+      `dmsetup suspend --nolockfs slow && dmsetup reload slow --table "${table(ms)}" && dmsetup resume slow`;
     const savedMib = async (): Promise<number> =>
       Number(
         await vm().sh(`awk '{ print $3 }' /sys/class/block/$(basename $(realpath ${slow}))/stat`),
@@ -116,7 +116,7 @@ describe('the module', () => {
       await ioctl(vm(), 'destroy', 0);
     } finally {
       await vm().run(
-        `dmsetup suspend slow; dmsetup resume slow; umount /t; dmsetup remove slow; rm -f /tmp/image; mount ${origin} /t`,
+        `${reload(0)}; umount /t; dmsetup remove slow; rm -f /tmp/image; mount ${origin} /t`,
       );
     }
   });
