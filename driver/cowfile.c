@@ -78,7 +78,7 @@ bool esnap_cowfile_unrecovered(struct super_block *sb)
 static const char *unusable_inode(struct dentry *dentry)
 {
 	struct inode *inode = d_inode(dentry);
-	struct fileattr attr = {};
+	ESNAP_FILEATTR attr = {};
 
 	if (IS_ENCRYPTED(inode))
 		return "it is encrypted";

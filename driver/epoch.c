@@ -165,8 +165,7 @@ void esnap_wait_for_writes_in_flight(struct block_device *bdev)
 	if (!queue_is_mq(q))
 		return;
 	synchronize_rcu_tasks();
-	blk_mq_freeze_queue(q);
-	blk_mq_unfreeze_queue(q);
+	esnap_queue_drain(q);
 }
 
 static void sync_before_freeze(struct super_block *sb)

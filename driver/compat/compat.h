@@ -8,6 +8,7 @@
 #define ESNAP_COMPAT_H
 
 #include <linux/bio.h>
+#include <linux/blk-mq.h>
 #include <linux/blkdev.h>
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -118,6 +119,19 @@ static inline void esnap_bdev_close(struct esnap_bdev *b)
 #error "no known form of: bdev_freeze, freeze_bdev_int"
 #endif
 
+/* Waits until all requests that have entered the queue have ended. */
+static inline void esnap_queue_drain(struct request_queue *q)
+{
+#if defined(HAVE_BLK_MQ_FREEZE_MEMFLAGS)
+	blk_mq_unfreeze_queue(q, blk_mq_freeze_queue(q));
+#elif defined(HAVE_BLK_MQ_FREEZE_VOID)
+	blk_mq_freeze_queue(q);
+	blk_mq_unfreeze_queue(q);
+#else
+#error "no known form of: blk_mq_freeze_memflags, blk_mq_freeze_void"
+#endif
+}
+
 static inline u64 esnap_diskseq(struct gendisk *disk)
 {
 #if defined(HAVE_DISKSEQ)
@@ -193,6 +207,14 @@ static inline struct gendisk *esnap_alloc_disk(struct block_device *origin)
 #define ESNAP_IDMAP (&init_user_ns)
 #else
 #error "no known form of: mnt_idmap, mnt_userns"
+#endif
+
+#if defined(HAVE_FILE_KATTR)
+#define ESNAP_FILEATTR struct file_kattr
+#elif defined(HAVE_FILEATTR)
+#define ESNAP_FILEATTR struct fileattr
+#else
+#error "no known form of: file_kattr, fileattr"
 #endif
 
 /* What is called @name in @dir, or -ENOENT; by the caller's rights, without a mount. */

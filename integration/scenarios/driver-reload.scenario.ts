@@ -309,7 +309,7 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
     const loop = '/dev/loop7';
     const attach = (mib: number): string => `losetup --sizelimit ${mib}M ${loop} ${copy}`;
     await vm().sh(
-      `umount /t && rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko && ${attach(52)}`,
+      `modprobe loop && umount /t && rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko && ${attach(52)}`,
     );
     await mountExt4(vm(), loop, '/t', '-b 4096');
     await ioctl(vm(), 'setup', loop, '/t/cow1', 0, 8);
