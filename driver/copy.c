@@ -392,11 +392,10 @@ int esnap_copy_init(struct esnap_tracker *t)
 	if (err)
 		goto err_bios;
 	err = -ENOMEM;
-	c->save_wq = alloc_workqueue("esnap_save%u", WQ_MEM_RECLAIM | WQ_HIGHPRI, 1, t->minor);
+	c->save_wq = alloc_workqueue("esnap_save%u", ESNAP_WORKER_FLAGS, 1, t->minor);
 	if (!c->save_wq)
 		goto err_pool;
-	c->release_wq = alloc_workqueue("esnap_release%u", WQ_MEM_RECLAIM | WQ_HIGHPRI, 1,
-					t->minor);
+	c->release_wq = alloc_workqueue("esnap_release%u", ESNAP_WORKER_FLAGS, 1, t->minor);
 	if (!c->release_wq)
 		goto err_save_wq;
 	err = esnap_land_init(t);

@@ -11,6 +11,9 @@
 struct esnap_epoch;
 struct esnap_tracker;
 
+/* Of the queues for saves, store writes and releases. */
+#define ESNAP_WORKER_FLAGS (WQ_MEM_RECLAIM | WQ_HIGHPRI | ESNAP_WQ_PERCPU)
+
 /*
  * The copy engine of a tracker: everything that the I/O path needs is
  * allocated with it.  Saves, store writes and releases have a queue each, with

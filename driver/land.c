@@ -105,7 +105,7 @@ static void start_batch(struct esnap_epoch *ep, struct esnap_batch *batch)
 	batch->cow_block = cow_block;
 	INIT_LIST_HEAD(&batch->saves);
 	ep->next_cow_block += take_unstored(ep, &batch->saves, ESNAP_RUN_BLOCKS);
-	queue_delayed_work(system_wq, &land->watchdog, STORE_TIMEOUT);
+	schedule_delayed_work(&land->watchdog, STORE_TIMEOUT);
 
 	esnap_transfer_start(&x, &ep->store, REQ_OP_WRITE, &batch->sio);
 	list_for_each_entry(save, &batch->saves, list)
@@ -200,7 +200,7 @@ static void watchdog(struct work_struct *work)
 				   "the COW file's device does not answer");
 	}
 	if (busy)
-		queue_delayed_work(system_wq, &land->watchdog, STORE_TIMEOUT / 4);
+		schedule_delayed_work(&land->watchdog, STORE_TIMEOUT / 4);
 }
 
 void esnap_land_add(struct esnap_save *save)
@@ -245,7 +245,7 @@ int esnap_land_init(struct esnap_tracker *t)
 	INIT_DELAYED_WORK(&land->watchdog, watchdog);
 	for (i = 0; i < ESNAP_NR_BATCHES; i++)
 		land->batches[i].sio.done = end_batch;
-	land->wq = alloc_workqueue("esnap_store%u", WQ_MEM_RECLAIM | WQ_HIGHPRI, 1, t->minor);
+	land->wq = alloc_workqueue("esnap_store%u", ESNAP_WORKER_FLAGS, 1, t->minor);
 	return land->wq ? 0 : -ENOMEM;
 }
 

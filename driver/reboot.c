@@ -47,7 +47,7 @@ static DECLARE_WORK(close_work, close_all);
 static int on_reboot(struct notifier_block *nb, unsigned long action, void *data)
 {
 	reinit_completion(&closed);
-	queue_work(system_unbound_wq, &close_work);
+	schedule_work(&close_work);
 	if (!wait_for_completion_timeout(&closed, LIMIT))
 		pr_err("a COW file could not be closed in time: it needs a new snapshot\n");
 	return NOTIFY_DONE;

@@ -38,7 +38,7 @@ void esnap_registry_exit(void)
 
 void esnap_registry_reap(void)
 {
-	queue_work(system_unbound_wq, &reap_work);
+	schedule_work(&reap_work);
 }
 
 static void assert_locked(void)

@@ -15,6 +15,7 @@
 #include <linux/ftrace.h>
 #include <linux/mount.h>
 #include <linux/namei.h>
+#include <linux/workqueue.h>
 
 /* --- bios ---------------------------------------------------------------- */
 
@@ -70,6 +71,14 @@ static inline sector_t esnap_bio_disk_sector(struct bio *bio)
 #define esnap_ftrace_set_ip(fregs, ip) ftrace_instruction_pointer_set(fregs, ip)
 #else
 #error "no known form of: ftrace_regs_set_ip, ftrace_ip_set"
+#endif
+
+/* --- workqueues ---------------------------------------------------------- */
+
+#if defined(HAVE_WQ_PERCPU)
+#define ESNAP_WQ_PERCPU WQ_PERCPU
+#else
+#define ESNAP_WQ_PERCPU 0
 #endif
 
 /* --- block devices ------------------------------------------------------- */
