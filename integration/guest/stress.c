@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// stress SECONDS SEED MODULE FILESYSTEM:DEVICE...: everything that the driver can be asked to do, at random and from several processes,
-// while files are written, filesystems come and go, and the module is loaded and unloaded.
+// stress SECONDS SEED MODULE FILESYSTEM:DEVICE...: everything that the driver can be asked to do, at random and from several
+// processes, while files are written, filesystems come and go, and the module is loaded and unloaded.
 //
 // Checked all the time: an image has the same content whenever it is read, and every block in which it differs from the image
 // before it is among the changes since that. Prints how often what succeeded as JSON; fails at the first difference, or at an
