@@ -20,7 +20,7 @@ import { defaultKernel, initramfs, kernelRoot, testRoot } from './debian.js';
 import { diskArguments, diskPath, type DiskSpec } from './disk.js';
 import { findComplaint } from './dmesg.js';
 import { packagesImage, payloadImage, sshKeys } from './payload.js';
-import { runCommand, type CommandResult } from './process.js';
+import { runCommand, say, type CommandResult } from './process.js';
 
 export interface VmOptions {
   name: string;
@@ -46,7 +46,7 @@ export interface RunOptions {
   stdin?: Buffer | string;
 }
 
-const bootTimeoutMs = 300_000;
+const bootTimeoutMs = 180_000;
 const runTimeoutMs = 120_000;
 const stopTimeoutMs = 20_000;
 const sshPort = 22;
@@ -59,6 +59,8 @@ const kernelArguments = [
   // An emulated processor is slow, and shared: only what is stuck for good counts as a stall.
   'rcupdate.rcu_cpu_stall_timeout=60 sysctl.kernel.watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=120',
 ].join(' ');
+
+class BootTimeoutError extends Error {}
 
 /** A running test machine. It dies with the process that booted it. */
 export class Vm {
@@ -116,8 +118,22 @@ export class Vm {
 
     const vm = new Vm(options, directory, argv, join(keys, 'client'), ports);
     running.add(vm);
-    await vm.#waitUntilReady();
+    await vm.#bootFirst();
     return vm;
+  }
+
+  /**
+   * Waits for the first boot. An emulated processor gets stuck now and then (a "soft lockup" in the initramfs, before
+   * anything of ours has run): such a boot is done once more.
+   */
+  async #bootFirst(): Promise<void> {
+    try {
+      await this.#waitUntilReady();
+    } catch (error) {
+      if (!(error instanceof BootTimeoutError)) throw error;
+      say(`${error.message}; booting it once more`);
+      await this.reboot({ powerCut: true });
+    }
   }
 
   /**
@@ -296,7 +312,7 @@ export class Vm {
       if (existsSync(serial) && (await readFile(serial, 'utf8')).includes('elio: guest ready'))
         return;
     }
-    throw new Error(
+    throw new BootTimeoutError(
       `${this.options.name} did not boot within ${String(bootTimeoutMs)} ms: see ${serial}`,
     );
   }

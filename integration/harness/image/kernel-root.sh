@@ -18,7 +18,7 @@ mmdebstrap --quiet --mode=root --variant=apt --aptopt="$apt_options" "${backport
   "$suite" "$out/root" "$sources"
 rm -rf "$out"/root/var/cache/apt "$out"/root/var/lib/apt/lists "$out"/root/boot/initrd*
 
-kernels=("$out"/root/usr/lib/modules/*-amd64)
+kernels=("$out"/root/lib/modules/*-amd64)
 kernel=$(basename "${kernels[-1]}")
 test -f "$out/root/boot/vmlinuz-$kernel"
 echo "$kernel" > "$out/release"
@@ -26,10 +26,10 @@ cp "$out/root/boot/vmlinuz-$kernel" "$out/vmlinuz"
 
 # The image holds the modules without the links to the headers.
 mkdir "$stage/modules"
-cp -a "$out/root/usr/lib/modules/$kernel" "$stage/modules/"
+cp -a "$out/root/lib/modules/$kernel" "$stage/modules/"
 rm -f "$stage/modules/$kernel/build" "$stage/modules/$kernel/source"
 depmod -b "$out/root" "$kernel"
-cp -a "$out/root/usr/lib/modules/$kernel"/modules.* "$stage/modules/$kernel/"
+cp -a "$out/root/lib/modules/$kernel"/modules.* "$stage/modules/$kernel/"
 truncate -s 1G "$stage/modules.ext4"
 mkfs.ext4 -q -O ^has_journal -d "$stage/modules" "$stage/modules.ext4"
 mv "$stage/modules.ext4" "$out/modules.ext4"
