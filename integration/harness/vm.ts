@@ -118,22 +118,8 @@ export class Vm {
 
     const vm = new Vm(options, directory, argv, join(keys, 'client'), ports);
     running.add(vm);
-    await vm.#bootFirst();
+    await vm.#waitUntilReady();
     return vm;
-  }
-
-  /**
-   * Waits for the first boot. An emulated processor gets stuck now and then (a "soft lockup" in the initramfs, before
-   * anything of ours has run): such a boot is done once more.
-   */
-  async #bootFirst(): Promise<void> {
-    try {
-      await this.#waitUntilReady();
-    } catch (error) {
-      if (!(error instanceof BootTimeoutError)) throw error;
-      say(`${error.message}; booting it once more`);
-      await this.reboot({ powerCut: true });
-    }
   }
 
   /**
@@ -143,6 +129,12 @@ export class Vm {
   async reboot({ powerCut = false } = {}): Promise<void> {
     if (powerCut) this.qemu.kill('SIGKILL');
     else await this.run('reboot -f', { timeoutMs: stopTimeoutMs }).catch(() => undefined);
+    await this.#startAgain();
+    await this.#waitUntilReady();
+  }
+
+  /** Starts QEMU anew once it has ended. */
+  async #startAgain(): Promise<void> {
     for (let waitedMs = 0; !this.#exited(); waitedMs += 20) {
       if (waitedMs > stopTimeoutMs)
         throw new Error(`${this.options.name} does not reboot: see ${this.options.logDir}`);
@@ -152,7 +144,6 @@ export class Vm {
     renameSync(serial, join(this.options.logDir, `serial-${String(this.#boots)}.log`));
     this.#dmesgSeen = 0;
     this.qemu = this.#start();
-    await this.#waitUntilReady();
   }
 
   #start(): ChildProcess {
@@ -168,12 +159,24 @@ export class Vm {
 
   async #waitUntilReady(): Promise<void> {
     try {
-      await this.#waitForBoot();
+      await this.#waitForBoot().catch((error: unknown) => this.#bootOnceMore(error));
       await this.#connect();
     } catch (error) {
       await this.stop();
       throw error;
     }
+  }
+
+  /**
+   * An emulated processor gets stuck now and then (a "soft lockup" in the initramfs, before anything of ours has run): the
+   * first boot is then done once more.
+   */
+  async #bootOnceMore(error: unknown): Promise<void> {
+    if (!(error instanceof BootTimeoutError) || this.#boots > 1) throw error;
+    say(`${error.message}; booting it once more`);
+    this.qemu.kill('SIGKILL');
+    await this.#startAgain();
+    await this.#waitForBoot();
   }
 
   /** The socket of the one connection to this boot that all commands share. */
