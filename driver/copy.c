@@ -29,8 +29,11 @@ static void end_read(struct bio *bio)
 
 	save->status = bio->bi_status;
 	bio_put(bio);
+	/* Once it is on the list the tracker may go; esnap_copy_exit() waits. */
+	rcu_read_lock();
 	if (llist_add(&save->read_done, &c->read_done))
 		queue_work(c->save_wq, &c->save_work);
+	rcu_read_unlock();
 }
 
 /* Blocks that the store has room for; what is parked is counted when that ends. */
@@ -418,6 +421,8 @@ void esnap_copy_exit(struct esnap_tracker *t)
 {
 	struct esnap_copy *c = &t->copy;
 
+	/* The last read or batch may still be on its way out of its end_io. */
+	synchronize_rcu();
 	esnap_land_exit(t);
 	destroy_workqueue(c->release_wq);
 	destroy_workqueue(c->save_wq);

@@ -20,8 +20,11 @@ static void end_batch(struct esnap_sio *sio)
 	struct esnap_batch *batch = container_of(sio, struct esnap_batch, sio);
 	struct esnap_land *land = &batch->epoch->tracker->land;
 
+	/* Once it is on the list the tracker may go; esnap_copy_exit() waits. */
+	rcu_read_lock();
 	llist_add(&batch->landed, &land->landed);
 	mod_delayed_work(land->wq, &land->work, 0);
+	rcu_read_unlock();
 }
 
 /* The mapping knows a save before it leaves memory. */
