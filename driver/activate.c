@@ -40,7 +40,7 @@ static int check_disk(struct activation *a)
 
 	if (bdev->bd_disk != t->disk || esnap_diskseq(bdev->bd_disk) != t->diskseq)
 		return refuse(a, -ENODEV, "its disk was gone for a time");
-	if (bdev->bd_start_sect != t->start || bdev_nr_sectors(bdev) != t->nr_sectors)
+	if (get_start_sect(bdev) != t->start || esnap_bdev_sectors(bdev) != t->nr_sectors)
 		return refuse(a, -EINVAL, "its size or place on the disk has changed");
 	if (!a->unverified)
 		return 0;
@@ -150,7 +150,7 @@ static int look(struct activation *a)
 	if (err)
 		return err;
 	mutex_lock(&ep->seal_lock);
-	esnap_store_aim(&ep->store, a->sb->s_bdev, 0);
+	esnap_store_aim(&ep->store, esnap_target(a->sb->s_bdev), 0);
 	if (a->unverified) {
 		rcu_assign_pointer(ep->store.map, a->map);
 		err = check_proof(a);

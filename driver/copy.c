@@ -64,7 +64,7 @@ static struct esnap_save *start_save(struct esnap_epoch *ep, struct bio *held, u
 	struct esnap_copy *c = &t->copy;
 	/* While the origin is not ours, the held bio's disk cannot go away. */
 	struct block_device *own = READ_ONCE(t->bdev);
-	struct block_device *bdev = own ?: bdev_whole(held->bi_bdev);
+	struct esnap_target target = own ? esnap_target(own) : esnap_target_disk_of(held);
 	u64 base = own ? 0 : t->start;
 	u64 room = free_blocks(ep);
 	int limit = READ_ONCE(esnap_pending_max_mib) << (20 - PAGE_SHIFT);
@@ -92,8 +92,8 @@ static struct esnap_save *start_save(struct esnap_epoch *ep, struct bio *held, u
 	save = esnap_save_alloc(ep, first, nr);
 	if (!save)
 		return ERR_PTR(no_memory(ep, used));
-	bio = bio_alloc_bioset(bdev, save->nr, REQ_OP_READ | REQ_SYNC, ESNAP_SAVE_GFP,
-			       &c->read_bios);
+	bio = esnap_bio_alloc(target, save->nr, REQ_OP_READ | REQ_SYNC, ESNAP_SAVE_GFP,
+			      &c->read_bios);
 	if (!bio) {
 		esnap_save_free(save);
 		return ERR_PTR(no_memory(ep, used));

@@ -3,7 +3,6 @@
 #include <linux/blkdev.h>
 #include <linux/cred.h>
 #include <linux/falloc.h>
-#include <linux/fileattr.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <linux/mm.h>
@@ -74,11 +73,14 @@ bool esnap_cowfile_unrecovered(struct super_block *sb)
 	return bdev_read_only(sb->s_bdev) || has_mount_option(sb, "norecovery");
 }
 
-/* Why the blocks of this file could move or change under us, or NULL. */
-static const char *unusable_inode(struct dentry *dentry)
+/*
+ * Why the blocks of this file could move or change under us, or NULL.  @file is
+ * open, or NULL.
+ */
+static const char *unusable_inode(struct dentry *dentry, struct file *file)
 {
 	struct inode *inode = d_inode(dentry);
-	ESNAP_FILEATTR attr = {};
+	struct esnap_file_flags f;
 
 	if (IS_ENCRYPTED(inode))
 		return "it is encrypted";
@@ -86,13 +88,13 @@ static const char *unusable_inode(struct dentry *dentry)
 		return "it has fs-verity";
 	if (IS_DAX(inode))
 		return "it is a DAX file";
-	if (inode->i_op->fileattr_get)
-		inode->i_op->fileattr_get(dentry, &attr);
+	if (esnap_get_file_flags(dentry, file, &f))
+		return "its flags cannot be read";
 	/* A checkpoint or a journal replay would rewrite the blocks. */
-	if (attr.flags & FS_JOURNAL_DATA_FL ||
+	if (f.flags & FS_JOURNAL_DATA_FL ||
 	    has_mount_option(inode->i_sb, "data=journal"))
 		return "its data is journalled";
-	if (attr.fsx_xflags & FS_XFLAG_REALTIME)
+	if (f.xflags & FS_XFLAG_REALTIME)
 		return "it is on a realtime device";
 	return NULL;
 }
@@ -153,7 +155,7 @@ static int unlink_dentry(struct dentry *dentry)
 
 	inode_lock_nested(dir, I_MUTEX_PARENT);
 	if (dentry->d_parent == parent && !d_unhashed(dentry))
-		err = vfs_unlink(ESNAP_IDMAP, dir, dentry, NULL);
+		err = esnap_unlink(dir, dentry);
 	inode_unlock(dir);
 	dput(dentry);
 	dput(parent);
@@ -193,7 +195,7 @@ int esnap_cowfile_shrink(struct esnap_cowfile *cf, u64 size, u64 nr_sectors,
 		return -EBUSY;
 	inode_lock(inode);
 	inode_set_flags(inode, 0, COW_FLAGS);
-	err = notify_change(ESNAP_IDMAP, dentry, &attr, NULL);
+	err = esnap_change_attributes(dentry, &attr);
 	inode_set_flags(inode, COW_FLAGS, COW_FLAGS);
 	inode_unlock(inode);
 	sb_end_write(inode->i_sb);
@@ -326,7 +328,7 @@ int esnap_cowfile_create(struct esnap_cowfile *cf, const char *path,
 		pr_err("COW file %s is not on the origin's filesystem\n", path);
 		goto err_file;
 	}
-	why = unusable_inode(dentry);
+	why = unusable_inode(dentry, file);
 	if (why) {
 		pr_err("COW file %s cannot be used: %s\n", path, why);
 		err = -EOPNOTSUPP;
@@ -457,7 +459,7 @@ int esnap_cowfile_adopt(struct esnap_cowfile *cf, struct super_block *sb, const 
 		size = round_down(i_size_read(inode), ELASTIO_SNAP_BLOCK_SIZE);
 	if (!size || i_size_read(inode) < size)
 		goto out;
-	why = unusable_inode(dentry);
+	why = unusable_inode(dentry, NULL);
 	if (why) {
 		pr_err("COW file %s cannot be used: %s\n", path, why);
 		err = -EOPNOTSUPP;

@@ -103,7 +103,7 @@ struct esnap_epoch *esnap_epoch_create(struct esnap_tracker *t, struct super_blo
 		return ep;
 	ep->seqid = seqid;
 	memcpy(ep->uuid, uuid, sizeof(ep->uuid));
-	esnap_store_aim(&ep->store, sb->s_bdev, 0);
+	esnap_store_aim(&ep->store, esnap_target(sb->s_bdev), 0);
 	err = cow_size(t, size_mib, ep->first_data_block, &ep->cowfile.size);
 	if (err)
 		goto err_epoch;
@@ -209,7 +209,7 @@ int esnap_epoch_publish(struct esnap_epoch *ep, unsigned int slot, struct super_
 	/* Anybody may thaw a filesystem: then this was no instant. */
 	if (!err && READ_ONCE(sb->s_writers.frozen) != SB_FREEZE_COMPLETE)
 		err = -EBUSY;
-	if (esnap_bdev_thaw(bdev))
+	if (esnap_bdev_thaw(bdev, sb))
 		pr_warn("%s: the filesystem was thawed by somebody else\n", t->bdev_path);
 	if (err)
 		goto err_unpublish;
@@ -351,7 +351,7 @@ bool esnap_epoch_admits(struct esnap_epoch *ep, struct bio *bio, u64 sector, u64
 		return false;
 	if (mode == ESNAP_SNAPSHOT)
 		/* A discard that the device will refuse changes nothing. */
-		return bio_op(bio) == REQ_OP_DISCARD && !bdev_max_discard_sectors(bio->bi_bdev);
+		return bio_op(bio) == REQ_OP_DISCARD && !esnap_bio_can_discard(bio);
 	if (last - first >= MARK_BLOCKS || !esnap_bitmap_is_prepared(bm, first, last))
 		return false;
 	if (mode == ESNAP_INCREMENTAL && esnap_store_overlaps(&ep->store, sector, nr)) {

@@ -28,7 +28,8 @@ static const siphash_key_t key = { { 0x656c696f2d736e61ULL, 0x7066696e67657270UL
 
 static int read_block(struct block_device *bdev, u64 sector, struct page *page)
 {
-	struct bio *bio = bio_alloc(bdev, 1, REQ_OP_READ | REQ_SYNC, GFP_NOIO);
+	struct bio *bio = esnap_bio_alloc(esnap_target(bdev), 1, REQ_OP_READ | REQ_SYNC, GFP_NOIO,
+					  &fs_bio_set);
 	int err;
 
 	bio->bi_iter.bi_sector = sector;

@@ -191,7 +191,7 @@ static void submit_piece(struct image_read *rd, unsigned int at, unsigned int nr
 	struct esnap_image *img = rd->img;
 	u64 image_sector = rd->iter.bi_sector + at;
 	struct block_device *bdev = img->epoch->tracker->bdev;
-	struct bio *clone = bio_alloc_clone(bdev, rd->bio, GFP_NOIO, &img->clones);
+	struct bio *clone = esnap_bio_clone(bdev, rd->bio, &img->clones);
 	struct piece *piece = container_of(clone, struct piece, clone);
 
 	piece->read = rd;
@@ -316,9 +316,9 @@ static void read_work(struct work_struct *work)
 	put_read(rd);
 }
 
-static void image_submit_bio(struct bio *bio)
+static void start_read(struct bio *bio)
 {
-	struct esnap_image *img = bio->bi_bdev->bd_disk->private_data;
+	struct esnap_image *img = esnap_bio_disk(bio)->private_data;
 	struct esnap_epoch *ep = img->epoch;
 	u64 first = bio->bi_iter.bi_sector >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
 	u64 last = (bio_end_sector(bio) - 1) >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
@@ -355,6 +355,12 @@ static void image_submit_bio(struct bio *bio)
 		submit_piece(rd, 0, bio_sectors(bio), rd->iter.bi_sector, true);
 		put_read(rd);
 	}
+}
+
+static ESNAP_SUBMIT_RET image_submit_bio(struct bio *bio)
+{
+	start_read(bio);
+	return ESNAP_SUBMIT_DONE;
 }
 
 /* --- the device ------------------------------------------------------------ */
@@ -438,7 +444,7 @@ err_img:
 
 int esnap_image_announce(struct esnap_image *img)
 {
-	int err = device_add_disk(NULL, img->disk, NULL);
+	int err = esnap_add_disk(img->disk);
 
 	img->announced = !err;
 	return err;
@@ -470,7 +476,7 @@ int esnap_image_claim(struct esnap_image *img)
 
 void esnap_image_quiesce(struct esnap_image *img)
 {
-	smp_mb(); /* pairs with image_submit_bio() */
+	smp_mb(); /* pairs with start_read() */
 	wait_event(img->idle, !atomic_read(&img->inflight));
 }
 
@@ -481,7 +487,7 @@ void esnap_image_remove(struct esnap_image *img)
 	esnap_image_quiesce(img);
 	/* The last read may still be on its way out of put_read(). */
 	synchronize_rcu();
-	put_disk(img->disk);
+	esnap_free_disk(img->disk, img->announced);
 	destroy_workqueue(img->wq);
 	mempool_exit(&img->reads);
 	bioset_exit(&img->clones);

@@ -45,11 +45,14 @@ static int describe_origin(struct esnap_tracker *t, struct block_device *bdev)
 		return -EOPNOTSUPP;
 	}
 	t->dev = bdev->bd_dev;
+	t->nr_sectors = esnap_bdev_sectors(bdev);
+	if (!t->nr_sectors)
+		return -EINVAL;
+	t->start = get_start_sect(bdev);
 	t->disk = bdev->bd_disk;
 	t->diskseq = esnap_diskseq(t->disk);
-	t->start = get_start_sect(bdev);
-	t->nr_sectors = bdev_nr_sectors(bdev);
-	return t->nr_sectors ? 0 : -EINVAL;
+	esnap_disk_know(t->disk);
+	return 0;
 }
 
 struct esnap_tracker *esnap_tracker_create(unsigned int minor, const char *path,
@@ -67,7 +70,7 @@ struct esnap_tracker *esnap_tracker_create(unsigned int minor, const char *path,
 	if (!t)
 		return ERR_PTR(-ENOMEM);
 	t->minor = minor;
-	err = lookup_bdev(path, &dev);
+	err = esnap_lookup_bdev(path, &dev);
 	if (err)
 		goto err_tracker;
 	err = esnap_bdev_open(origin, dev);
@@ -94,6 +97,7 @@ err_tracker:
 void esnap_tracker_free(struct esnap_tracker *t)
 {
 	esnap_changes_free(&t->before);
+	esnap_disk_forget(t->disk);
 	kfree(t->resolved_path);
 	kfree(t->bdev_path);
 	kfree(t);

@@ -89,8 +89,8 @@ void esnap_registry_unpublish(struct esnap_tracker *t)
 /* Has the origin grown behind our back?  Such a write cannot be tracked. */
 static bool beyond_origin(struct esnap_tracker *t, struct bio *bio, u64 to)
 {
-	return to > t->start + t->nr_sectors && bio->bi_bdev->bd_dev == t->dev &&
-	       bdev_nr_sectors(bio->bi_bdev) > t->nr_sectors;
+	return to > t->start + t->nr_sectors &&
+	       esnap_bio_sectors_of(bio, t->dev) > t->nr_sectors;
 }
 
 static void fail_grown(struct esnap_tracker *t)
@@ -125,7 +125,7 @@ static bool must_hold(struct esnap_tracker *t, struct bio *bio, u64 from, u64 to
 
 bool esnap_registry_filter(struct bio *bio)
 {
-	struct gendisk *disk = bio->bi_bdev->bd_disk;
+	struct gendisk *disk = esnap_bio_disk(bio);
 	u64 from, to;
 	struct esnap_tracker *t;
 	bool held = false;

@@ -145,7 +145,7 @@ int esnap_seal_break(struct esnap_epoch *ep, struct bio *bio)
 	mutex_lock(&ep->seal_lock);
 	if (says_clean(ep)) {
 		if (!READ_ONCE(t->bdev))
-			esnap_store_aim(&ep->store, bdev_whole(bio->bi_bdev), t->start);
+			esnap_store_aim(&ep->store, esnap_target_disk_of(bio), t->start);
 		err = esnap_seal_check(ep);
 		if (!err)
 			err = write_dirty(ep);

@@ -95,7 +95,6 @@ bool esnap_map_equal(const struct esnap_map *a, const struct esnap_map *b)
 
 int esnap_store_init(struct esnap_store *st)
 {
-	st->bdev = NULL;
 	st->base = 0;
 	RCU_INIT_POINTER(st->map, NULL);
 	atomic_set(&st->users, 1);
@@ -104,9 +103,9 @@ int esnap_store_init(struct esnap_store *st)
 	return bioset_init(&st->bios, STORE_BIO_RESERVE, 0, BIOSET_NEED_BVECS);
 }
 
-void esnap_store_aim(struct esnap_store *st, struct block_device *bdev, u64 base)
+void esnap_store_aim(struct esnap_store *st, struct esnap_target target, u64 base)
 {
-	st->bdev = bdev;
+	st->target = target;
 	st->base = base;
 }
 
@@ -233,7 +232,7 @@ void esnap_store_end_io(struct bio *bio)
 static struct bio *store_bio(struct esnap_store *st, struct esnap_sio *sio,
 			     blk_opf_t op, u64 sector, unsigned int nr_vecs)
 {
-	struct bio *bio = bio_alloc_bioset(st->bdev, nr_vecs, op, GFP_NOIO, &st->bios);
+	struct bio *bio = esnap_bio_alloc(st->target, nr_vecs, op, GFP_NOIO, &st->bios);
 
 	bio->bi_iter.bi_sector = st->base + sector;
 	bio->bi_end_io = esnap_store_end_io;

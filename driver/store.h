@@ -52,8 +52,8 @@ bool esnap_map_equal(const struct esnap_map *a, const struct esnap_map *b);
  * have happened before the extents may be given back to the filesystem.
  */
 struct esnap_store {
-	/* The extents' sectors count from sector @base of @bdev. */
-	struct block_device *bdev;
+	/* The extents' sectors count from sector @base of @target. */
+	struct esnap_target target;
 	u64 base;
 	struct esnap_map __rcu *map;
 	struct bio_set bios;
@@ -73,8 +73,8 @@ struct esnap_sio {
 /* May sleep.  Without a map; nothing is read or written before it is aimed. */
 int esnap_store_init(struct esnap_store *st);
 
-/* From here on the store is on @bdev, whose sector @base is the origin's first. */
-void esnap_store_aim(struct esnap_store *st, struct block_device *bdev, u64 base);
+/* From here on the store is on @target, whose sector @base is the origin's first. */
+void esnap_store_aim(struct esnap_store *st, struct esnap_target target, u64 base);
 
 /* May sleep; the store is closed. */
 void esnap_store_free(struct esnap_store *st);

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Until 278167fd2f8f (5.15): device_add_disk() returns nothing. */
+#include <linux/module.h>
+#include <linux/blkdev.h>
+#include <linux/genhd.h>
+
+void (*probe)(struct device *parent, struct gendisk *disk,
+	      const struct attribute_group **groups) = device_add_disk;
+MODULE_LICENSE("GPL");

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* 6436bd90f76e (5.15): bdev_nr_sectors(). */
+#include <linux/module.h>
+#include <linux/blkdev.h>
+
+sector_t probe(struct block_device *bdev);
+sector_t probe(struct block_device *bdev)
+{
+	return bdev_nr_sectors(bdev);
+}
+MODULE_LICENSE("GPL");
