@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 KERNEL ?= 6.1
 SCENARIO ?=
+KERNELS ?=
 DISKS ?= data:1024
 CMD ?=
 VMS ?= 2
@@ -44,8 +45,11 @@ prepare: setup compile
 driver: prepare ## build elastio-snap.ko for KERNEL into build/driver/KERNEL/
 	@node $(harness)/driver.js $(KERNEL) build/driver/$(KERNEL)
 
-test: prepare ## everything: lint, unit tests, every scenario in VMs, at short length
-	@node $(harness)/run.js lint unit scenarios
+test: prepare ## everything: lint, unit tests, every scenario in VMs on one kernel, the contract on the others
+	@node $(harness)/run.js lint unit scenarios smoke
+
+matrix: prepare ## the driver's scenarios on every kernel, or on KERNELS="a b", or SCENARIO=name
+	@node dist/integration/matrix.js $(KERNELS) $(SCENARIO:%=--scenario %)
 
 unit: prepare ## the unit tests
 	@node $(harness)/run.js unit
@@ -88,5 +92,5 @@ uninstall: ## undo `make install`
 clean: ## remove what was built in this checkout (the cache in ~/.cache/elio stays)
 	rm -rf build dist proto/gen
 
-.PHONY: help setup build compile prepare driver test unit vm-test vm-shell lint format proto-baseline \
+.PHONY: help setup build compile prepare driver test matrix unit vm-test vm-shell lint format proto-baseline \
 	fleet fleet-stop demo bench install uninstall clean

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // suite.js NAME DIRECTORY TIMEOUT_MS FILE...: runs mocha over compiled test files; the readable report goes to stdout,
-// results.xml (JUnit) and counts.json to DIRECTORY. GREP in the environment chooses tests by name.
+// results.xml (JUnit) and result.json to DIRECTORY. GREP in the environment chooses tests by name.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Mocha from 'mocha';
@@ -14,10 +14,12 @@ class SuiteReporter extends Mocha.reporters.Spec {
     super(runner, options);
     const reporterOptions = { output: join(directory, 'results.xml'), suiteName: name };
     this.#xml = new Mocha.reporters.XUnit(runner, { ...options, reporterOptions });
+    const tests: { title: string; passed: boolean }[] = [];
+    runner.on('test end', ({ title, state }) => tests.push({ title, passed: state === 'passed' }));
     runner.once('end', () => {
       const passed = runner.stats?.passes ?? 0;
       const failed = runner.stats?.failures ?? 1;
-      writeFileSync(join(directory, 'counts.json'), JSON.stringify({ passed, failed }));
+      writeFileSync(join(directory, 'result.json'), JSON.stringify({ passed, failed, tests }));
     });
   }
 

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+import { spawn } from 'node:child_process';
+import {
+  createWriteStream,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+} from 'node:fs';
+import { basename, join, relative } from 'node:path';
+import { repository } from './cache.js';
+import { say } from './process.js';
+
+const minuteMs = 60_000;
+const parallelSuites = 2;
+const suiteLimitMs = 30 * minuteMs;
+const results = join(repository, 'build', 'test-results');
+const dist = join(repository, 'dist');
+
+/** Test files that run in one process. */
+export interface Suite {
+  name: string;
+  files: string[];
+  /** Of one test. */
+  timeoutMs: number;
+  /** A key of the kernel table; the default kernel when left out. */
+  kernel?: string;
+}
+
+/** What suite.js leaves: a suite that broke down before its tests has none of them and one failure. */
+export interface SuiteResult {
+  passed: number;
+  failed: number;
+  tests: { title: string; passed: boolean }[];
+}
+
+/** The compiled test files below directories of dist/, sorted. */
+function compiled(directories: readonly string[], suffix: string): string[] {
+  return directories
+    .map((directory) => join(dist, directory))
+    .filter((directory) => existsSync(directory))
+    .flatMap((directory) =>
+      readdirSync(directory, { recursive: true, encoding: 'utf8' }).map((file) =>
+        join(directory, file),
+      ),
+    )
+    .filter((file) => file.endsWith(suffix))
+    .sort();
+}
+
+export function lintSuite(): Suite {
+  const files = compiled(['integration'], '.lint.js');
+  return { name: 'lint', files, timeoutMs: 15 * minuteMs };
+}
+
+export function unitSuite(): Suite {
+  const files = compiled(['agent', 'ctl', 'integration'], '.test.js');
+  return { name: 'unit', files, timeoutMs: minuteMs };
+}
+
+/** A suite for each scenario, those that take longest first: they must not be what is left over at the end. */
+export function scenarioSuites(): Suite[] {
+  return compiled(['integration/scenarios'], '.scenario.js')
+    .reverse()
+    .map((file) => ({
+      name: basename(file, '.scenario.js'),
+      files: [file],
+      timeoutMs: 10 * minuteMs,
+    }));
+}
+
+/** The suite on another kernel than the default. */
+export function onKernel(suite: Suite, kernel: string): Suite {
+  return { ...suite, name: `${suite.name}@${kernel}`, kernel };
+}
+
+/**
+ * Runs suites, two at a time, each in a process of its own, and reports each in a line; with its output when something
+ * failed. Results and the logs of failures go to build/test-results/SUITE/.
+ */
+export async function runSuites(suites: readonly Suite[]): Promise<Map<Suite, SuiteResult>> {
+  const done = new Map<Suite, SuiteResult>();
+  const queue = [...suites];
+  // Someone who waits for one suite wants to see it run.
+  const verbose = suites.length === 1;
+  const worker = async (): Promise<void> => {
+    for (let suite = queue.shift(); suite; suite = queue.shift())
+      done.set(suite, await runSuite(suite, verbose));
+  };
+  await Promise.all(Array.from({ length: parallelSuites }, worker));
+  return done;
+}
+
+async function runSuite(suite: Suite, verbose: boolean): Promise<SuiteResult> {
+  const directory = join(results, suite.name);
+  rmSync(directory, { recursive: true, force: true });
+  mkdirSync(directory, { recursive: true });
+  say(`${suite.name}: running`);
+  const startMs = Date.now();
+  const log = join(directory, 'output.log');
+  await new Promise<void>((resolve, reject) => {
+    const main = join(import.meta.dirname, 'suite.js');
+    const args = [main, suite.name, directory, String(suite.timeoutMs), ...suite.files];
+    const child = spawn('setpriv', ['--pdeathsig', 'TERM', process.execPath, ...args], {
+      cwd: repository,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: {
+        ...process.env,
+        ELIO_LOG_DIR: directory,
+        ...(suite.kernel === undefined ? {} : { ELIO_KERNEL: suite.kernel }),
+      },
+    });
+    const output = createWriteStream(log);
+    child.stdout.pipe(output, { end: false });
+    child.stderr.pipe(output, { end: false });
+    if (verbose) {
+      child.stdout.pipe(process.stderr, { end: false });
+      child.stderr.pipe(process.stderr, { end: false });
+    }
+    const limit = setTimeout(() => {
+      output.write(`killed: not finished after ${String(suiteLimitMs / minuteMs)} minutes\n`);
+      child.kill('SIGKILL');
+    }, suiteLimitMs);
+    child.once('error', reject);
+    child.once('close', () => {
+      clearTimeout(limit);
+      output.end(resolve);
+    });
+  });
+  const result = readResult(join(directory, 'result.json'));
+  const seconds = Math.round((Date.now() - startMs) / 1000);
+  const summary = `${String(result.passed)} passed, ${String(result.failed)} failed, ${String(seconds)} s`;
+  if (result.failed === 0) {
+    say(`${suite.name}: ok (${summary})`);
+    for (const entry of readdirSync(directory, { withFileTypes: true })) {
+      if (entry.isDirectory()) rmSync(join(directory, entry.name), { recursive: true });
+    }
+  } else {
+    if (!verbose) process.stderr.write(readFileSync(log));
+    say(`${suite.name}: FAILED (${summary}); its logs are in ${relative(repository, directory)}`);
+  }
+  return result;
+}
+
+function readResult(file: string): SuiteResult {
+  if (!existsSync(file)) return { passed: 0, failed: 1, tests: [] };
+  return JSON.parse(readFileSync(file, 'utf8')) as SuiteResult;
+}
+
+/** Prints the sum as the last line of stdout, "N passed, N failed", and returns the exit status. */
+export function conclude(suiteResults: Iterable<SuiteResult>): number {
+  let passed = 0;
+  let failed = 0;
+  for (const result of suiteResults) {
+    passed += result.passed;
+    failed += result.failed;
+  }
+  console.log(`${String(passed)} passed, ${String(failed)} failed`);
+  return failed === 0 && passed > 0 ? 0 : 1;
+}
