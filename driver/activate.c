@@ -40,6 +40,8 @@ static int check_disk(struct activation *a)
 
 	if (bdev->bd_disk != t->disk || esnap_diskseq(bdev->bd_disk) != t->diskseq)
 		return refuse(a, -ENODEV, "its disk was gone for a time");
+	if (esnap_disk_can_be_exchanged(t->disk))
+		return refuse(a, -ENODEV, "this kernel does not tell whether its disk was exchanged");
 	if (get_start_sect(bdev) != t->start || esnap_bdev_sectors(bdev) != t->nr_sectors)
 		return refuse(a, -EINVAL, "its size or place on the disk has changed");
 	if (!a->unverified)

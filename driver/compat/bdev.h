@@ -7,6 +7,7 @@
 #include <linux/blkdev.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/major.h>
 
 /* --- finding and opening --------------------------------------------------- */
 
@@ -142,6 +143,20 @@ static inline void esnap_disk_forget(struct gendisk *disk)
 {
 #if !defined(HAVE_DISKSEQ)
 	put_device(disk_to_dev(disk));
+#endif
+}
+
+/*
+ * Can its content become another's without our knowing?  Without sequence
+ * numbers, a loop device that was detached and attached anew looks as before.
+ */
+static inline bool esnap_disk_can_be_exchanged(struct gendisk *disk)
+{
+#if defined(HAVE_DISKSEQ)
+	return false;
+#else
+	return disk->major == LOOP_MAJOR || disk->major == NBD_MAJOR ||
+	       disk->flags & GENHD_FL_REMOVABLE;
 #endif
 }
 

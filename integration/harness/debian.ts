@@ -10,12 +10,15 @@ const imageScripts = join(repository, 'integration', 'harness', 'image');
 export interface KernelSource {
   suite: string;
   release: string;
+  /** Of the kernel's packages; amd64, the standard one, when left out. */
+  flavour?: string;
 }
 
 /** Every kernel the product is built and tested for. */
 export const kernels: Readonly<Record<string, KernelSource>> = {
   '5.10': { suite: 'bullseye', release: 'bullseye' },
   '6.1': { suite: 'bookworm', release: 'bookworm' },
+  '6.1-cloud': { suite: 'bookworm', release: 'bookworm', flavour: 'cloud-amd64' },
   '6.12': { suite: 'bookworm', release: 'bookworm-backports' },
   '7.x': { suite: 'trixie', release: 'trixie-backports' },
 };
@@ -48,12 +51,12 @@ export async function testRoot(): Promise<string> {
  * name that `uname -r` prints).
  */
 export async function kernelRoot(kernel: string): Promise<string> {
-  const { suite, release } = kernelSource(kernel);
+  const { suite, release, flavour = 'amd64' } = kernelSource(kernel);
   const script = join(imageScripts, 'kernel-root.sh');
-  const inputs = [suite, release, await fingerprint(script)];
+  const inputs = [suite, release, flavour, await fingerprint(script)];
   return artifact(`kernel-${kernel}`, inputs, async (directory) => {
     say(`making the build root of kernel ${kernel} (${release}), about 2 minutes`);
-    await bootstrap(script, directory, suite, release, [suite, release]);
+    await bootstrap(script, directory, suite, release, [suite, release, flavour]);
   });
 }
 

@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# kernel-root.sh OUT SOURCES APT_OPTIONS SUITE RELEASE: builds OUT/root, a Debian root of SUITE with its compiler and its
-# kernel (both from RELEASE, the suite or its backports); OUT/vmlinuz; OUT/release; OUT/modules.ext4, the guest's
-# /lib/modules.
+# kernel-root.sh OUT SOURCES APT_OPTIONS SUITE RELEASE FLAVOUR: builds OUT/root, a Debian root of SUITE with its compiler and
+# its kernel of that flavour (both from RELEASE, the suite or its backports); OUT/vmlinuz; OUT/release; OUT/modules.ext4, the
+# guest's /lib/modules.
 set -euo pipefail
-out=$1 sources=$2 apt_options=$3 suite=$4 release=$5
+out=$1 sources=$2 apt_options=$3 suite=$4 release=$5 flavour=$6
 
 trap 'rm -rf --one-file-system "$out/root" "$stage"' ERR
 stage=$(mktemp -d)
@@ -14,11 +14,11 @@ backports=()
 mmdebstrap --quiet --mode=root --variant=apt --aptopt="$apt_options" "${backports[@]}" \
   --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
   --dpkgopt='path-exclude=/usr/share/locale/*' \
-  --include=gcc,make,libc6-dev,sparse,linux-headers-amd64,linux-image-amd64 \
+  --include="gcc,make,libc6-dev,sparse,linux-headers-$flavour,linux-image-$flavour" \
   "$suite" "$out/root" "$sources"
 rm -rf "$out"/root/var/cache/apt "$out"/root/var/lib/apt/lists "$out"/root/boot/initrd*
 
-kernels=("$out"/root/lib/modules/*-amd64)
+kernels=("$out"/root/lib/modules/*-"$flavour")
 kernel=$(basename "${kernels[-1]}")
 test -f "$out/root/boot/vmlinuz-$kernel"
 echo "$kernel" > "$out/release"
