@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { addBackup } from './commands/backup.js';
 import { addCerts } from './commands/certs.js';
 import { addDestroy } from './commands/destroy.js';
+import { addDoctor } from './commands/doctor.js';
 import { addGetFreeMinor } from './commands/get-free-minor.js';
 import { addInfo } from './commands/info.js';
 import { addList } from './commands/list.js';
@@ -58,6 +59,7 @@ export function buildProgram(): Command {
   addBackup(program);
   addVerify(program);
   addRestore(program);
+  addDoctor(program);
   addCerts(program);
   return program;
 }

@@ -201,6 +201,21 @@ describe('elioctl', () => {
       await assertNothingLeft();
     });
 
+    it('tell what can be written past a device, and that the module is missing', async () => {
+      const stacked = `modprobe loop; truncate -s 16M /tmp/file && losetup /dev/loop0 /tmp/file && mkfs.ext4 -q /dev/loop0 && mkdir /loop && mount /dev/loop0 /loop`;
+      await vm.sh(stacked);
+      assert.match(
+        await elioctl.check('doctor'),
+        /note +\/dev\/loop0 +it is made of \/tmp\/file: what is written there, and not through \/dev\/loop0, is not seen/,
+      );
+      await vm.sh('umount /loop && losetup -d /dev/loop0 && rmmod elastio-snap');
+      const { status: code, stdout, stderr } = await elioctl.run(['doctor']);
+      assert.equal(code, exit.failed);
+      assert.match(stdout, /wrong +kernel module +not loaded/);
+      assert.match(stderr, /^elioctl: something is wrong: kernel module/);
+      await vm.sh('insmod /opt/elio/elastio-snap.ko');
+    });
+
     it('update an image without an agent', async () => {
       const extents = (name: string): Promise<string> =>
         vm.sh(`${tests}/imagecheck extents /t/data/${name} > /tmp/${name}`);

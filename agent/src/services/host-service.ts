@@ -8,7 +8,12 @@ import type {
   ListBlockDevicesResponse,
 } from '../../../proto/gen/elio/v1/host.js';
 import { IMAGE_PREFIX } from '../driver/layout.js';
-import { deviceAliases, listBlockDevices } from '../os/block-devices.js';
+import {
+  deviceAliases,
+  listBlockDevices,
+  lowerDevices,
+  type BlockDeviceEntry,
+} from '../os/block-devices.js';
 import { readMounts } from '../os/mounts.js';
 import { unary } from '../server/rpc.js';
 import type { Trackers } from './trackers.js';
@@ -51,19 +56,19 @@ export class HostService {
     const trackers = await this.trackers.list().catch(() => []);
     const minors = new Map(trackers.map((t) => [t.blockDevice, t.minor]));
     const devices = (await listBlockDevices()).filter((d) => !d.path.startsWith(IMAGE_PREFIX));
-    return {
-      blockDevices: devices.map((d): BlockDevice => {
-        const here = mounts.filter((m) => m.device === d.device);
-        return {
-          path: d.path,
-          sizeBytes: d.sizeBytes,
-          filesystem: here[0]?.filesystem ?? '',
-          mountPoints: here.filter((m) => m.root === '/').map((m) => m.mountPoint),
-          readOnly: d.readOnly || (here.length > 0 && here.every((m) => m.readOnly)),
-          minor: minors.get(d.path),
-          aliases: aliases.get(d.path) ?? [],
-        };
-      }),
+    const describe = async (d: BlockDeviceEntry): Promise<BlockDevice> => {
+      const here = mounts.filter((m) => m.device === d.device);
+      return {
+        path: d.path,
+        sizeBytes: d.sizeBytes,
+        filesystem: here[0]?.filesystem ?? '',
+        mountPoints: here.filter((m) => m.root === '/').map((m) => m.mountPoint),
+        readOnly: d.readOnly || (here.length > 0 && here.every((m) => m.readOnly)),
+        minor: minors.get(d.path),
+        aliases: aliases.get(d.path) ?? [],
+        lowerDevices: await lowerDevices(d.path).catch(() => []),
+      };
     };
+    return { blockDevices: await Promise.all(devices.map(describe)) };
   }
 }

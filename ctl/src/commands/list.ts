@@ -2,7 +2,6 @@
 import { Option, type Command } from 'commander';
 import { TrackerState, type Snapshot } from '../../../proto/gen/elio/v1/types.js';
 import type { Connection } from '../connection.js';
-import { CliError, EXIT, messageOf } from '../errors.js';
 import { formatBytes, formatTable } from '../output.js';
 
 const BLOCK_SIZE = 4096n;
@@ -74,18 +73,12 @@ export function addList(program: Command): void {
     .description('print the snapshots of one or several hosts')
     .addOption(outputOption())
     .action(async (options: { output: string }, command: Command) => {
-      const { globalOptions, openConnections } = await import('../connection.js');
-      const connections = openConnections(globalOptions(command));
-      const results = await Promise.allSettled(connections.map(listOf));
-      for (const connection of connections) connection.close();
-      const found = results.flatMap((result, i) => {
-        if (result.status === 'rejected') return [];
-        return result.value.map((s) => ({ host: connections[i]?.label ?? '', snapshot: s }));
-      });
-      const failures = results.flatMap((r) =>
-        r.status === 'rejected' ? [r.reason as unknown] : [],
+      const { askHosts, throwFailures } = await import('../hosts.js');
+      const answers = await askHosts(command, listOf);
+      const found = answers.flatMap(({ host, answer }) =>
+        (answer ?? []).map((snapshot) => ({ host, snapshot })),
       );
-      if (failures.length < results.length) {
+      if (answers.some(({ answer }) => answer !== undefined)) {
         const text =
           options.output === 'json'
             ? JSON.stringify(found.map(({ host, snapshot }) => jsonOf(host, snapshot)))
@@ -95,9 +88,6 @@ export function addList(program: Command): void {
               );
         process.stdout.write(`${text}\n`);
       }
-      if (failures.length === 0) return;
-      if (failures.length === 1 && results.length === 1) throw failures[0];
-      const code = failures.length < results.length ? EXIT.partial : EXIT.failed;
-      throw new CliError(failures.map(messageOf).join('; '), code);
+      throwFailures(answers);
     });
 }
