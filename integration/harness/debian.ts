@@ -23,6 +23,11 @@ export const kernels: Readonly<Record<string, KernelSource>> = {
   '7.x': { suite: 'trixie', release: 'trixie-backports' },
 };
 
+/** The kernels of the standard flavour: `make test` knows no others. */
+export function standardKernels(): string[] {
+  return Object.keys(kernels).filter((kernel) => kernels[kernel]?.flavour === undefined);
+}
+
 /** The kernel to use when none is named: ELIO_KERNEL, otherwise Debian 12's. */
 export function defaultKernel(): string {
   return process.env['ELIO_KERNEL'] ?? '6.1';

@@ -4,7 +4,7 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { repository } from '../harness/cache.js';
-import { checkpatch, defaultKernel } from '../harness/debian.js';
+import { checkpatch, standardKernels } from '../harness/debian.js';
 import { compileModule } from '../harness/payload.js';
 import { runCommand } from '../harness/process.js';
 
@@ -78,13 +78,15 @@ describe('C', () => {
     await checkpatchPasses(options, files);
   });
 
-  it('compiles without a warning of the compiler or of sparse', async () => {
-    const directory = await mkdtemp(join(tmpdir(), 'elio-sparse-'));
-    const output = await compileModule(defaultKernel(), directory, ['C=2', 'CHECK=sparse']);
-    await rm(directory, { recursive: true });
-    const warnings = output.split('\n').filter((line) => /\bwarning:|\berror:/.test(line));
-    assert.deepEqual(warnings, []);
-  });
+  for (const kernel of standardKernels()) {
+    it(`compiles for ${kernel} without a warning of the compiler (W=1) or of sparse`, async () => {
+      const directory = await mkdtemp(join(tmpdir(), 'elio-sparse-'));
+      const output = await compileModule(kernel, directory, ['W=1', 'C=2', 'CHECK=sparse']);
+      await rm(directory, { recursive: true });
+      const warnings = output.split('\n').filter((line) => /\bwarning:|\berror:/.test(line));
+      assert.deepEqual(warnings, []);
+    });
+  }
 });
 
 describe('scripts', () => {
