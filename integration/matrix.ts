@@ -17,7 +17,7 @@ import {
   type SuiteResult,
 } from './harness/runner.js';
 
-/** Each test of the scenarios whose name begins like this is a filesystem or a device that README claims. */
+/** The tests of the scenarios whose name begins like this are about what README claims: "WHAT: what is right of it". */
 const claims = [
   { heading: 'Filesystem', scenarios: 'driver-filesystems' },
   { heading: 'Device', scenarios: 'driver-devices' },
@@ -54,12 +54,18 @@ function scenarioTable(columns: readonly Column[], scenarios: readonly string[])
 function claimTable(columns: readonly Column[], heading: string, scenarios: string): string {
   const testsOf = ({ results }: Column): SuiteResult['tests'] =>
     [...results].filter(([name]) => name.startsWith(scenarios)).flatMap(([, { tests }]) => tests);
-  const titles = new Set(columns.flatMap((column) => testsOf(column).map(({ title }) => title)));
-  const cell = (column: Column, title: string): string =>
-    testsOf(column).some((test) => test.title === title && test.passed) ? 'yes' : '-';
+  const subjectOf = (title: string): string => title.split(':', 1)[0] ?? title;
+  const subjects = new Set(
+    columns.flatMap((column) => testsOf(column).map(({ title }) => subjectOf(title))),
+  );
+  const cell = (column: Column, subject: string): string => {
+    const tests = testsOf(column).filter(({ title }) => subjectOf(title) === subject);
+    if (tests.length === 0 || !tests.every(({ passed }) => passed)) return '-';
+    return tests.some(({ title }) => title.includes(': refused')) ? 'refused' : 'yes';
+  };
   return table(
     [heading, ...columns.map(({ release }) => release)],
-    [...titles].map((title) => [title, ...columns.map((column) => cell(column, title))]),
+    [...subjects].map((subject) => [subject, ...columns.map((column) => cell(column, subject))]),
   );
 }
 
