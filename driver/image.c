@@ -400,6 +400,7 @@ struct esnap_image *esnap_image_create(struct esnap_epoch *ep)
 {
 	struct esnap_tracker *t = ep->tracker;
 	struct esnap_image *img = kzalloc(sizeof(*img), GFP_KERNEL);
+	struct queue_limits limits;
 	int err;
 
 	if (!img)
@@ -417,7 +418,8 @@ struct esnap_image *esnap_image_create(struct esnap_epoch *ep)
 	img->wq = alloc_workqueue("esnap_image%u", WQ_MEM_RECLAIM | WQ_UNBOUND, 0, t->minor);
 	if (!img->wq)
 		goto err_reads;
-	img->disk = esnap_alloc_disk(t->bdev);
+	esnap_stack_limits(&limits, t->bdev);
+	img->disk = esnap_alloc_disk(&limits);
 	if (!img->disk)
 		goto err_wq;
 	img->disk->major = image_major;

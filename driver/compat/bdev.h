@@ -172,16 +172,24 @@ static inline bool esnap_disk_bypasses_bios(struct gendisk *disk)
 
 /* --- a disk of our own ----------------------------------------------------- */
 
-/* A bio-based disk with the limits of the origin's. */
-static inline struct gendisk *esnap_alloc_disk(struct block_device *origin)
+/* The limits of a disk whose requests end up at the origin. */
+static inline void esnap_stack_limits(struct queue_limits *limits, struct block_device *origin)
 {
-	struct queue_limits limits;
+	blk_set_stacking_limits(limits);
+#if defined(HAVE_BLK_ALLOC_DISK_LIMITS)
+	queue_limits_stack_bdev(limits, origin, 0, "elastio-snap");
+#else
+	blk_stack_limits(limits, &bdev_get_queue(origin)->limits, get_start_sect(origin));
+#endif
+}
+
+/* A bio-based disk, or NULL. */
+static inline struct gendisk *esnap_alloc_disk(struct queue_limits *limits)
+{
 	struct gendisk *disk;
 
-	blk_set_stacking_limits(&limits);
 #if defined(HAVE_BLK_ALLOC_DISK_LIMITS)
-	queue_limits_stack_bdev(&limits, origin, 0, "elastio-snap");
-	disk = blk_alloc_disk(&limits, NUMA_NO_NODE);
+	disk = blk_alloc_disk(limits, NUMA_NO_NODE);
 	if (IS_ERR(disk))
 		return NULL;
 #else
@@ -201,8 +209,7 @@ static inline struct gendisk *esnap_alloc_disk(struct block_device *origin)
 #else
 #error "no known form of: blk_alloc_disk_limits, blk_alloc_disk_node, alloc_disk_queue"
 #endif
-	blk_stack_limits(&limits, &bdev_get_queue(origin)->limits, get_start_sect(origin));
-	disk->queue->limits = limits;
+	disk->queue->limits = *limits;
 #endif
 	return disk;
 }

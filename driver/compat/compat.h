@@ -16,11 +16,12 @@
 #include "fs.h"
 #include "ftrace.h"
 
-#if defined(HAVE_KMAP_ATOMIC) && !defined(HAVE_KMAP_LOCAL)
-#define kmap_local_page(page) kmap_atomic(page)
-#define kunmap_local(address) kunmap_atomic(address)
+/* Without high memory every page has an address. */
+#if !defined(HAVE_KMAP_LOCAL) && !defined(CONFIG_HIGHMEM)
+#define kmap_local_page(page) page_address(page)
+#define kunmap_local(address) do { } while (0)
 #elif !defined(HAVE_KMAP_LOCAL)
-#error "no known form of: kmap_local, kmap_atomic"
+#error "no known form of: kmap_local"
 #endif
 
 #if !defined(lockdep_assert) && defined(CONFIG_LOCKDEP)

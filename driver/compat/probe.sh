@@ -1,16 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# Compiles every probe in compat/probes against the kernel in KDIR, with that
-# kernel's own flags, and writes what compiles as HAVE_<PROBE> into the header
-# that is named as argument.  A probe says which upstream change it is for.
+# probe.sh HEADER [DIRECTORY]: compiles every probe in DIRECTORY (compat/probes)
+# against the kernel in KDIR, with that kernel's own flags, and writes what
+# compiles as HAVE_<PROBE> into HEADER.  A probe says which upstream change it is
+# for.
 set -eu
 
 out=$1
-here=$(cd "$(dirname "$0")" && pwd)
+probes=${2:-$(dirname "$0")/probes}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-cp "$here"/probes/*.c "$work"
+cp "$probes"/*.c "$work"
 {
 	echo 'ccflags-y += -Werror'
 	for probe in "$work"/*.c; do

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// churn DIRECTORY SEED: creates, overwrites, maps, punches, truncates, renames, syncs and deletes files until SIGTERM; then
-// exits with 0. Exits with 2 when the filesystem refuses anything of it, other than for lack of space.
+// churn DIRECTORY SEED [COUNT]: creates, overwrites, maps, punches, truncates, renames, syncs and deletes files, COUNT times or
+// until SIGTERM; then exits with 0. Exits with 2 when the filesystem refuses anything of it, other than for lack of space.
 #include <signal.h>
 
 #include "guest.h"
@@ -80,13 +80,13 @@ int main(int argc, char **argv)
 {
 	char name[16], other[16];
 
-	if (argc != 3)
-		die("usage: churn DIRECTORY SEED");
+	if (argc != 3 && argc != 4)
+		die("usage: churn DIRECTORY SEED [COUNT]");
 	if (chdir(argv[1]))
 		die_errno(argv[1]);
 	state = number(argv[2]) * 0x9e3779b97f4a7c15ULL + 1;
 	signal(SIGTERM, on_term);
-	while (!stopped) {
+	for (uint64_t count = argc == 4 ? number(argv[3]) : UINT64_MAX; count && !stopped; count--) {
 		snprintf(name, sizeof(name), "f%u", below(FILES));
 		snprintf(other, sizeof(other), "f%u", below(FILES));
 		switch (below(8)) {

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync } from 'node:fs';
 import { chmod, copyFile, cp, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { artifact, fingerprint, repository } from './cache.js';
 import { kernelRoot } from './debian.js';
 import { asRoot, checkCommand, runCommand, say } from './process.js';
 
-const driver = join(repository, 'driver');
 const moduleScript = join(repository, 'integration', 'harness', 'image', 'module.sh');
 const guest = join(repository, 'integration', 'guest');
 
-/** Builds the module for a kernel and returns the path of its .ko; rejects with the compiler's output. */
+/** Builds the driver for a kernel and returns the path of its .ko, which elio-test.ko lies beside; rejects with the compiler's output. */
 export async function buildModule(kernel: string): Promise<string> {
   const inputs = [
     await kernelRoot(kernel),
     await fingerprint(moduleScript),
-    await fingerprint(driver),
+    await fingerprint(join(repository, 'driver')),
+    await fingerprint(join(guest, 'module')),
   ];
   const directory = await artifact(`module-${kernel}`, inputs, async (out) => {
     say(`building elastio-snap.ko for kernel ${kernel}`);
@@ -24,7 +24,7 @@ export async function buildModule(kernel: string): Promise<string> {
   return join(directory, 'elastio-snap.ko');
 }
 
-/** Compiles the module for a kernel into a directory; `makeArguments` go to its make. Returns what make printed. */
+/** Compiles the driver and the tests' module for a kernel into a directory; `makeArguments` go to its make. Returns what make printed. */
 export async function compileModule(
   kernel: string,
   directory: string,
@@ -34,7 +34,7 @@ export async function compileModule(
     'bash',
     moduleScript,
     await kernelRoot(kernel),
-    driver,
+    repository,
     directory,
     ...makeArguments,
   ];
@@ -117,7 +117,11 @@ export async function payloadImage(kernel: string): Promise<string> {
     await copyFile(join(keys, 'host'), join(stage, 'ssh', 'host'));
     await copyFile(join(keys, 'client.pub'), join(stage, 'ssh', 'authorized_keys'));
     await cp(programs, join(stage, 'tests'), { recursive: true });
-    if (module !== undefined) await copyFile(module, join(stage, 'elastio-snap.ko'));
+    if (module !== undefined) {
+      await copyFile(module, join(stage, 'elastio-snap.ko'));
+      const testModule = join(dirname(module), 'elio-test.ko');
+      await copyFile(testModule, join(stage, 'tests', 'elio-test.ko'));
+    }
     await makeImage(stage, join(out, 'payload.ext4'));
     await rm(stage, { recursive: true });
   });

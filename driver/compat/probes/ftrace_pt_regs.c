@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Until d19ad0775dcd (5.11): ftrace callbacks get struct pt_regs, and say that they bear recursion. */
+/* Until d19ad0775dcd (5.11): ftrace callbacks get struct pt_regs, and bear recursion. */
 #include <linux/module.h>
 #include <linux/ftrace.h>
 
