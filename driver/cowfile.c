@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The COW file as a file: creation, pins, finding it again, what user space reads. */
 #include <linux/blkdev.h>
+#include <linux/buffer_head.h>
 #include <linux/cred.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
@@ -16,6 +17,14 @@
 #include "extents.h"
 
 #define COW_FLAGS (S_IMMUTABLE | S_SWAPFILE)
+
+/* Of the superblock of ext2, ext3 and ext4, in words of 32 bits. */
+#define EXT4_SUPER_OFFSET 1024
+#define EXT4_COMPAT_INDEX (0x5c / 4)
+#define EXT4_COMPAT_HAS_JOURNAL 0x4
+#define EXT4_DEFAULTS_INDEX (0x100 / 4)
+#define EXT4_DEFAULTS_DATA_MASK 0x60
+#define EXT4_DEFAULTS_DATA_JOURNAL 0x20
 
 /* By name and magic: others have blocks that move, or report other addresses. */
 static const struct {
@@ -70,7 +79,34 @@ static bool has_mount_option(struct super_block *sb, const char *option)
 
 bool esnap_cowfile_unrecovered(struct super_block *sb)
 {
-	return bdev_read_only(sb->s_bdev) || has_mount_option(sb, "norecovery");
+	return bdev_read_only(sb->s_bdev) || has_mount_option(sb, ",norecovery");
+}
+
+/* Does the superblock of an ext4 ask for data=journal where no option says otherwise? */
+static bool journals_data_by_default(struct super_block *sb)
+{
+	struct buffer_head *bh;
+	const __le32 *super;
+	bool journals;
+
+	if (sb->s_magic != EXT4_SUPER_MAGIC)
+		return false;
+	bh = sb_bread(sb, EXT4_SUPER_OFFSET / sb->s_blocksize);
+	if (!bh)
+		return true;
+	super = (void *)bh->b_data + EXT4_SUPER_OFFSET % sb->s_blocksize;
+	journals = le32_to_cpu(super[EXT4_COMPAT_INDEX]) & EXT4_COMPAT_HAS_JOURNAL &&
+		   (le32_to_cpu(super[EXT4_DEFAULTS_INDEX]) & EXT4_DEFAULTS_DATA_MASK) ==
+			   EXT4_DEFAULTS_DATA_JOURNAL;
+	brelse(bh);
+	return journals;
+}
+
+/* What is the default is not shown among the options. */
+static bool journals_data(struct super_block *sb)
+{
+	return has_mount_option(sb, ",data=journal") ||
+	       (journals_data_by_default(sb) && !has_mount_option(sb, ",data="));
 }
 
 /*
@@ -91,8 +127,7 @@ static const char *unusable_inode(struct dentry *dentry, struct file *file)
 	if (esnap_get_file_flags(dentry, file, &f))
 		return "its flags cannot be read";
 	/* A checkpoint or a journal replay would rewrite the blocks. */
-	if (f.flags & FS_JOURNAL_DATA_FL ||
-	    has_mount_option(inode->i_sb, "data=journal"))
+	if (f.flags & FS_JOURNAL_DATA_FL || journals_data(inode->i_sb))
 		return "its data is journalled";
 	if (f.xflags & FS_XFLAG_REALTIME)
 		return "it is on a realtime device";

@@ -29,6 +29,8 @@ static const char *untrackable(struct block_device *bdev)
 {
 	if (bdev_is_zoned(bdev))
 		return "it is a zoned device";
+	if (blk_queue_dax(bdev_get_queue(bdev)))
+		return "files on it can be written without bios (DAX)";
 	if (esnap_disk_bypasses_bios(bdev->bd_disk))
 		return "its driver writes pages without bios";
 	if (bdev_logical_block_size(bdev) > ELASTIO_SNAP_BLOCK_SIZE)
@@ -135,6 +137,14 @@ static int lookup_cow(const char *cow, struct path *path)
 	return err;
 }
 
+/* btrfs and others of several devices do not tell which are theirs. */
+static bool may_be_on(const struct super_block *sb, const struct block_device *bdev)
+{
+	if (!sb->s_bdev)
+		return sb->s_type->fs_flags & FS_REQUIRES_DEV;
+	return sb->s_bdev->bd_dev == bdev->bd_dev;
+}
+
 struct super_block *esnap_origin_super(struct esnap_tracker *t, struct block_device *bdev,
 				       const char *cow)
 {
@@ -152,13 +162,18 @@ struct super_block *esnap_origin_super(struct esnap_tracker *t, struct block_dev
 		return ERR_PTR(err);
 	sb = path.dentry->d_sb;
 	err = -EINVAL;
-	if (!sb->s_bdev || sb->s_bdev->bd_dev != bdev->bd_dev) {
+	if (!may_be_on(sb, bdev)) {
 		pr_err("COW file %s is not on the filesystem of %s\n", cow, t->bdev_path);
 	} else if (sb_rdonly(sb)) {
 		pr_err("%s is mounted read-only\n", t->bdev_path);
 	} else if (!esnap_cowfile_supported(sb)) {
-		pr_err("%s: filesystem %s is not supported (ext2, ext3, ext4 and xfs are)\n",
-		       t->bdev_path, sb->s_type->name);
+		pr_err("COW file %s: filesystem %s is not supported (ext2, ext3, ext4 and xfs are)\n",
+		       cow, sb->s_type->name);
+		err = -EOPNOTSUPP;
+	} else if (sb->s_blocksize > ELASTIO_SNAP_BLOCK_SIZE) {
+		/* Cutting the file behind its index would rewrite a part of the index. */
+		pr_err("%s: filesystem blocks of %lu bytes are not supported (up to 4096 are)\n",
+		       t->bdev_path, sb->s_blocksize);
 		err = -EOPNOTSUPP;
 	} else if (atomic_inc_not_zero(&sb->s_active)) {
 		err = 0;

@@ -34,6 +34,8 @@ export interface VmOptions {
    */
   instructionClock?: boolean;
   disks?: readonly DiskSpec[];
+  /** More words for the kernel's command line. */
+  kernelArguments?: string;
   /** Ports of the guest to reach from the host, on 127.0.0.1 (see `hostPort`). */
   forwardPorts?: readonly number[];
   /** Gets `serial.log`, `commands.log` and, after `saveLogs`, `dmesg.log`. */
@@ -107,7 +109,8 @@ export class Vm {
     argv.push('-m', String(options.memoryMib ?? 1024));
     argv.push('-nodefaults', '-display', 'none', '-no-reboot');
     argv.push('-kernel', join(kernelDirectory, 'vmlinuz'), '-initrd', await initramfs(kernel));
-    argv.push('-append', kernelArguments, '-serial', `file:${join(options.logDir, 'serial.log')}`);
+    argv.push('-append', `${kernelArguments} ${options.kernelArguments ?? ''}`);
+    argv.push('-serial', `file:${join(options.logDir, 'serial.log')}`);
     argv.push('-device', 'virtio-rng-pci', '-netdev', `user,id=net${forwards.join('')}`);
     argv.push('-device', 'virtio-net-pci,netdev=net');
     for (const [serial, file] of images) {

@@ -129,29 +129,3 @@ describe('the end of a tracked filesystem', () => {
     await vm().sh('umount /t');
   });
 });
-
-describe('what cannot be tracked', () => {
-  const vm = useVm({ name: 'refused', disks: [{ name: 'origin', sizeMib: 64 }] });
-
-  before(async () => {
-    await loadDriver(vm());
-  });
-  afterEach(async () => {
-    assert.equal(await tryIoctl(vm(), 'info', 0), 'ENOENT');
-    await vm().sh('! ls /t/cow* 2> /dev/null && umount /t');
-  });
-
-  it('is refused with a reason: journalled data', async () => {
-    const origin = vm().disk('origin');
-    await vm().sh(`mkfs.ext4 -qF ${origin} && mkdir -p /t && mount -o data=journal ${origin} /t`);
-    assert.equal(await tryIoctl(vm(), 'setup', origin, '/t/cow', 0, 4), 'EOPNOTSUPP');
-    await vm().sh('dmesg | tail -5 | grep "elastio-snap: .*journal"');
-  });
-
-  it('is refused with a reason: a filesystem that nobody has tried', async () => {
-    const origin = vm().disk('origin');
-    await vm().sh(`mkfs.vfat ${origin} > /dev/null && mount ${origin} /t`);
-    assert.equal(await tryIoctl(vm(), 'setup', origin, '/t/cow', 0, 4), 'EOPNOTSUPP');
-    await vm().sh('dmesg | tail -5 | grep "elastio-snap: .*vfat is not supported"');
-  });
-});

@@ -58,6 +58,18 @@ export async function info(vm: Vm, minor: number): Promise<TrackerInfo> {
   return JSON.parse(await tryIoctl(vm, 'info', minor)) as TrackerInfo;
 }
 
+/**
+ * The command that makes a filesystem which writes nothing on its own account, and which every kernel mounts. An XFS can
+ * be smaller than the 300 MiB that mkfs.xfs demands, and has extent counters that 5.10 knows.
+ */
+export function mkfs(type: string, device: string, options = ''): string {
+  const quiet =
+    type === 'xfs'
+      ? '-qf --unsupported -K -i nrext64=0'
+      : '-q -E lazy_itable_init=0,lazy_journal_init=0,nodiscard';
+  return `wipefs -qa ${device} && mkfs.${type} ${quiet} ${options} ${device}`;
+}
+
 /** Makes an ext4 that writes nothing on its own account, and mounts it. */
 export async function mountExt4(
   vm: Vm,
@@ -66,16 +78,13 @@ export async function mountExt4(
   options = '',
 ): Promise<void> {
   await vm.sh(
-    `mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0,nodiscard ${options} ${device} && ` +
-      `mkdir -p ${directory} && mount ${device} ${directory}`,
+    `${mkfs('ext4', device, options)} && mkdir -p ${directory} && mount ${device} ${directory}`,
   );
 }
 
-/** Makes an XFS, which can be smaller than the 300 MiB that mkfs.xfs demands, and mounts it. */
+/** Makes a small XFS and mounts it. */
 export async function mountXfs(vm: Vm, device: string, directory: string): Promise<void> {
-  await vm.sh(
-    `wipefs -qa ${device} && mkfs.xfs -qf --unsupported -K ${device} && mkdir -p ${directory} && mount ${device} ${directory}`,
-  );
+  await vm.sh(`${mkfs('xfs', device)} && mkdir -p ${directory} && mount ${device} ${directory}`);
 }
 
 /** Destroys the tracker and unmounts; fails when that cannot be done or the filesystem is damaged. */
