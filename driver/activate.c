@@ -41,7 +41,7 @@ static int check_disk(struct activation *a)
 	if (bdev->bd_disk != t->disk || esnap_diskseq(bdev->bd_disk) != t->diskseq)
 		return refuse(a, -ENODEV, "its disk was gone for a time");
 	if (esnap_disk_can_be_exchanged(t->disk))
-		return refuse(a, -ENODEV, "its disk may have been exchanged, which this kernel hides");
+		return refuse(a, -ENODEV, "its disk may have been exchanged meanwhile");
 	if (get_start_sect(bdev) != t->start || esnap_bdev_sectors(bdev) != t->nr_sectors)
 		return refuse(a, -EINVAL, "its size or place on the disk has changed");
 	if (!a->unverified)

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* One snapshot instant: its making, its switch, what it says to a write. */
-#include <linux/blk-mq.h>
 #include <linux/math64.h>
 #include <linux/rcupdate_wait.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 
+#include "drain.h"
 #include "registry.h"
 #include "tracker.h"
 
@@ -149,25 +149,6 @@ void esnap_epoch_free(struct esnap_epoch *ep)
 
 /* --- the instant ----------------------------------------------------------- */
 
-/*
- * Writes that passed the hook before the switch and are still on their way.
- * Between the hook and the queue no submitter sleeps, so that after a grace
- * period of tasks all of them have entered it; and a queue that is frozen and
- * thawed once has completed all that had entered.
- * Bio-based devices have no such count: what was in flight there is in the
- * window's bits, so that it is tracked, and lands before or after the instant
- * like any write that races with it.
- */
-void esnap_wait_for_writes_in_flight(struct block_device *bdev)
-{
-	struct request_queue *q = bdev_get_queue(bdev);
-
-	if (!queue_is_mq(q))
-		return;
-	synchronize_rcu_tasks();
-	esnap_queue_drain(q);
-}
-
 static void sync_before_freeze(struct super_block *sb)
 {
 	/*
@@ -213,7 +194,7 @@ int esnap_epoch_publish(struct esnap_epoch *ep, unsigned int slot, struct super_
 		pr_warn("%s: the filesystem was thawed by somebody else\n", t->bdev_path);
 	if (err)
 		goto err_unpublish;
-	esnap_wait_for_writes_in_flight(bdev);
+	esnap_drain(bdev);
 	return 0;
 
 err_unpublish:

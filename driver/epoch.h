@@ -109,9 +109,6 @@ void esnap_epoch_free(struct esnap_epoch *ep);
  */
 int esnap_epoch_publish(struct esnap_epoch *ep, unsigned int slot, struct super_block *sb);
 
-/* Waits until the writes have ended that the hooks did not see.  Sleeps. */
-void esnap_wait_for_writes_in_flight(struct block_device *bdev);
-
 /* Lets the hooks see a new epoch that marks or holds from the start.  Sleeps. */
 void esnap_epoch_publish_expected(struct esnap_epoch *ep);
 

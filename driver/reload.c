@@ -6,6 +6,7 @@
 #include <linux/slab.h>
 
 #include "activate.h"
+#include "drain.h"
 #include "fingerprint.h"
 #include "hook.h"
 #include "registry.h"
@@ -123,7 +124,7 @@ static int begin(struct esnap_tracker *t, struct esnap_epoch *ep, struct block_d
 		return err;
 	esnap_registry_publish(t);
 	esnap_epoch_publish_expected(ep);
-	esnap_wait_for_writes_in_flight(bdev);
+	esnap_drain(bdev);
 	err = sync_blockdev(bdev);
 	if (!err)
 		err = esnap_fingerprint(bdev, &t->fingerprint);

@@ -120,7 +120,7 @@ describe('operations', () => {
 
   it('a secure erase is preserved and told', async () => {
     await vm().sh(`insmod ${tests}/elio-test.ko disk_mib=48 && udevadm settle`);
-    await vm().sh('dd if=/dev/urandom of=/dev/elio-test0 bs=1M oflag=direct status=none');
+    await vm().sh('dd if=/dev/urandom of=/dev/elio-test0 bs=1M count=48 oflag=direct status=none');
     await check('/dev/elio-test0', { command: blkdiscard('--secure'), leaves: 'zeros' });
   });
 
@@ -128,8 +128,10 @@ describe('operations', () => {
     await vm().sh('modprobe scsi_debug dev_size_mb=48 dif=1 dix=1 && udevadm settle');
     const disk =
       (await vm().sh('grep -l scsi_debug /sys/block/sd*/device/model')).split('/')[3] ?? '';
+    // This disk's WRITE SAME forgets the integrity data.
+    await vm().sh(`echo 0 > $(echo /sys/block/${disk}/device/scsi_disk/*/max_write_same_blocks)`);
     assert.match(await vm().sh(`cat /sys/block/${disk}/integrity/format`), /T10-DIF-TYPE1/);
-    await vm().sh(`dd if=/dev/urandom of=/dev/${disk} bs=1M oflag=direct status=none`);
+    await vm().sh(`dd if=/dev/urandom of=/dev/${disk} bs=1M count=48 oflag=direct status=none`);
     await check(`/dev/${disk}`, { command: dd('direct'), leaves: 'other data' });
   });
 
@@ -143,7 +145,7 @@ describe('operations', () => {
       leaves: 'other data',
     };
     if (await kernelIsBefore(5, 18)) {
-      await vm().sh(`dd if=/dev/urandom of=/dev/${disk} bs=1M oflag=direct status=none`);
+      await vm().sh(`dd if=/dev/urandom of=/dev/${disk} bs=1M count=48 oflag=direct status=none`);
       await check(`/dev/${disk}`, writeSame);
     } else {
       const { status } = await vm().run(`insmod ${tests}/elio-test.ko write_same=/dev/${disk},0,8`);

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Waiting for writes that passed the hook and are still on their way.
+ *
+ * Between the hook and the disk's driver no submitter sleeps, so that after a
+ * grace period of tasks all of them have entered it.  Who ends them cannot be
+ * known without touching bios that are not ours; but a disk can be brought to a
+ * point where it has ended everything that had entered:
+ *
+ * - a queue of requests, by freezing and thawing it;
+ * - a mapped device, by suspending and resuming it the quick way, which asks
+ *   nothing of its targets.  What is submitted meanwhile waits.
+ *
+ * Others (md, mostly) have no such point that modules can reach.  What is in
+ * flight there is a raw write to a mounted device, since the freeze has waited for
+ * the filesystem's: it is tracked, and lands before or after the instant like any
+ * write that races with it.
+ */
+#include <linux/blkdev.h>
+#include <linux/module.h>
+#include <linux/rcupdate_wait.h>
+
+#include "compat/dm.h"
+#include "drain.h"
+
+struct dm_calls {
+	struct mapped_device *(*get)(dev_t dev);
+	void (*put)(struct mapped_device *md);
+	void (*suspend)(struct mapped_device *md);
+	void (*resume)(struct mapped_device *md);
+};
+
+/* Not linked: a machine without mapped devices does not need dm-mod. */
+static bool get_calls(struct dm_calls *dm)
+{
+	dm->get = symbol_get(dm_get_md);
+	dm->put = symbol_get(dm_put);
+	dm->suspend = symbol_get(dm_internal_suspend_fast);
+	dm->resume = symbol_get(dm_internal_resume_fast);
+	return dm->get && dm->put && dm->suspend && dm->resume;
+}
+
+static void put_calls(struct dm_calls *dm)
+{
+	if (dm->get)
+		symbol_put(dm_get_md);
+	if (dm->put)
+		symbol_put(dm_put);
+	if (dm->suspend)
+		symbol_put(dm_internal_suspend_fast);
+	if (dm->resume)
+		symbol_put(dm_internal_resume_fast);
+}
+
+static void drain_mapped_device(dev_t dev)
+{
+	struct mapped_device *md;
+	struct dm_calls dm;
+
+	if (get_calls(&dm)) {
+		/* NULL: it is not a mapped device. */
+		md = dm.get(dev);
+		if (md) {
+			dm.suspend(md);
+			dm.resume(md);
+			dm.put(md);
+		}
+	}
+	put_calls(&dm);
+}
+
+void esnap_drain(struct block_device *bdev)
+{
+	struct request_queue *q = bdev_get_queue(bdev);
+
+	synchronize_rcu_tasks();
+	if (queue_is_mq(q))
+		esnap_queue_drain(q);
+	else
+		drain_mapped_device(disk_devt(bdev->bd_disk));
+}
