@@ -6,25 +6,37 @@ import { destroyAndCheckExt4, ioctl, loadDriver, mountExt4, rounds, tests } from
 
 const cowMib = 24;
 const partitionStart = 2048;
+const delayMs = rounds(300, 2000);
 
 describe('the instant of a snapshot', () => {
-  const vm = useVm({ name: 'instant', disks: [{ name: 'origin', sizeMib: 96 }] });
+  const vm = useVm({
+    name: 'instant',
+    disks: [
+      { name: 'origin', sizeMib: 96 },
+      { name: 'slow', sizeMib: 96 },
+    ],
+  });
   let partition = '';
+  let makeSlow = '';
   let seed = 0;
 
   before(async () => {
     await loadDriver(vm());
     const disk = vm().disk('origin');
-    await vm().sh(
-      `printf 'label: dos\\nstart=${partitionStart}, type=83\\n' | sfdisk -q ${disk} && udevadm settle`,
-    );
+    await vm().sh(`${makePartition(disk)} && udevadm settle`);
     partition = `${disk}-part1`;
+    const slow = vm().disk('slow');
+    makeSlow = `modprobe dm-delay && dmsetup create slow --table "0 $(blockdev --getsz ${slow}) delay ${slow} 0 0 ${slow} 0 ${delayMs}"`;
     await mountExt4(vm(), partition, '/t');
   });
   beforeEach(async () => {
     seed += 1;
     await vm().sh('rm -f /tmp/log');
   });
+
+  function makePartition(disk: string): string {
+    return `printf 'label: dos\\nstart=${partitionStart}, type=83\\n' | sfdisk -q ${disk}`;
+  }
 
   /** One ioctl while the writers go on, its begin and end in their log. */
   async function call(name: string, ...words: (string | number)[]): Promise<void> {
@@ -40,12 +52,17 @@ describe('the instant of a snapshot', () => {
     await vm().sh(`${tests}/stampcheck image /tmp/log ${name} /dev/elastio-snap0`);
   }
 
-  async function checkRounds(targets: string, threads: number, align: number): Promise<void> {
-    const size = (await vm().sh(`blockdev --getsize64 ${partition}`)).trim();
+  async function checkRounds(
+    targets: string,
+    threads: number,
+    align: number,
+    origin = partition,
+    last = rounds(4, 100),
+  ): Promise<void> {
+    const size = (await vm().sh(`blockdev --getsize64 ${origin}`)).trim();
     await vm().sh(`${tests}/stamper run /tmp/log ${seed} ${threads} ${align} ${targets}`);
-    await call('call0', 'setup', partition, '/t/cow0', 0, cowMib);
+    await call('call0', 'setup', origin, '/t/cow0', 0, cowMib);
     await checkImage('call0');
-    const last = rounds(4, 100);
     for (let round = 1; round <= last; round += 1) {
       await ioctl(vm(), 'inc', 0);
       await call(`call${round}`, 'snap', `/t/cow${round}`, 0, cowMib);
@@ -56,7 +73,7 @@ describe('the instant of a snapshot', () => {
     }
     await vm().sh(`${tests}/stamper stop /tmp/log`);
     // Read past the page cache of the partition, which knows nothing of writes through the disk.
-    await vm().sh(`sync; ${tests}/stampcheck origin /tmp/log ${partition}`);
+    await vm().sh(`sync; ${tests}/stampcheck origin /tmp/log ${origin}`);
     await ioctl(vm(), 'destroy', 0);
     await vm().sh('rm -f /t/a /t/b');
   }
@@ -78,5 +95,26 @@ describe('the instant of a snapshot', () => {
     await vm().sh('mkdir /image && mount -o ro /dev/elastio-snap0 /image && ls /image > /dev/null');
     await vm().sh('umount /image && e2fsck -fn /dev/elastio-snap0');
     await destroyAndCheckExt4(vm(), 0, partition);
+  });
+
+  // Each raw write passes the driver long before it lands, so that it is under way at every instant.
+  it('holds for raw writes to a mapped device that takes its time', async () => {
+    const slow = '/dev/mapper/slow';
+    await vm().sh(makeSlow);
+    await mountExt4(vm(), slow, '/t', '-b 4096');
+    await checkRounds(`/t/a,2 /t/b,2,${slow},0`, 4, 8, slow, rounds(3, 1000));
+    await vm().sh(`umount /t && e2fsck -fn ${slow} && dmsetup remove slow`);
+  });
+
+  it('holds for raw writes to the whole of a disk that takes its time', async () => {
+    await vm().sh(
+      `${makeSlow} && ${makePartition('/dev/mapper/slow')}; modprobe loop && losetup --direct-io=on -P /dev/loop0 /dev/mapper/slow && udevadm settle`,
+    );
+    await mountExt4(vm(), '/dev/loop0p1', '/t', '-b 4096');
+    const targets = `/t/a,2 /t/b,2,/dev/loop0,${partitionStart}`;
+    await checkRounds(targets, 4, 8, '/dev/loop0p1', rounds(3, 1000));
+    await vm().sh(
+      'umount /t && e2fsck -fn /dev/loop0p1 && losetup -d /dev/loop0 && dmsetup remove slow',
+    );
   });
 });
