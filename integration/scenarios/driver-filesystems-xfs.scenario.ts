@@ -55,10 +55,10 @@ const forms: readonly Form[] = [
 
 /** Only newer kernels mount an XFS whose blocks are larger than a page. */
 const largeBlocks: Refusal = {
-  name: 'blocks of 16 KiB',
-  make: `${mkfs('xfs', 'ORIGIN', '-b size=16384')} && mount ORIGIN /t`,
+  name: 'blocks of 8 KiB',
+  make: `${mkfs('xfs', 'SECOND', '-b size=8192 -m reflink=0,rmapbt=0')} && mount SECOND /t`,
   cow: '/t/cow',
-  reason: 'filesystem blocks of 16384 bytes are not supported',
+  reason: 'filesystem blocks of 8192 bytes are not supported',
 };
 
 const realtime = mkfs('xfs', 'ORIGIN', '-m reflink=0,rmapbt=0 -d rtinherit=1 -r rtdev=SECOND');
@@ -85,7 +85,7 @@ const refusals: readonly Refusal[] = [
   },
   {
     name: 'a device with DAX',
-    make: `modprobe -a nd_e820 nd_pmem && udevadm settle && ${mkfs('ext4', '/dev/pmem0', '-b 4096')} && mount -o dax /dev/pmem0 /t`,
+    make: `modprobe -a nd_e820 nd_pmem && udevadm settle && ${mkfs('ext4', '/dev/pmem0', '-b 4096')} && mount /dev/pmem0 /t && mkdir /t/dax && chattr +x /t/dax`,
     cow: '/t/cow',
     reason: 'files on it can be written without bios (DAX)',
   },
