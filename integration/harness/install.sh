@@ -11,6 +11,7 @@ library=/usr/lib/elio
 source=/usr/src/$module-$version
 unit=/usr/lib/systemd/system/eliod.service
 load=/usr/lib/modules-load.d/elio.conf
+rules=/usr/lib/udev/rules.d/10-elio-snap.rules
 declare -A programs=([elioctl]=ctl/src/main.js [eliod]=agent/src/main.js [update-img]=ctl/src/update-img.js)
 
 as_root() {
@@ -48,7 +49,7 @@ install_files() {
   say "installing the production npm packages"
   stage_library "$stage/elio"
   as_root install -d "$dest/usr/lib" "$dest/usr/bin" "$dest$source" "$dest$(dirname "$unit")" \
-    "$dest$(dirname "$load")"
+    "$dest$(dirname "$load")" "$dest$(dirname "$rules")"
   as_root rm -rf "$dest$library.new"
   as_root cp -r --no-preserve=ownership "$stage/elio" "$dest$library.new"
   as_root rm -rf "$dest$library"
@@ -60,6 +61,7 @@ install_files() {
     --exclude=Module.symvers --exclude=modules.order -cf - . |
     as_root tar -C "$dest$source" --no-same-owner -xf -
   as_root install -m 644 agent/packaging/eliod.service "$dest$unit"
+  as_root install -m 644 agent/packaging/10-elio-snap.rules "$dest$rules"
   echo "$module" | as_root tee "$dest$load" >/dev/null
   as_root install -d -m 755 "$dest/etc/elio"
   as_root install -d -m 700 "$dest/etc/elio/tls" "$dest/var/lib/elio"
@@ -100,7 +102,7 @@ case ${1:-} in
       [ ! -d /run/systemd/system ] || as_root systemctl disable --now eliod 2>/dev/null || true
       remove_module
     fi
-    as_root rm -rf "$dest$library" "$dest$source" "$dest$unit" "$dest$load"
+    as_root rm -rf "$dest$library" "$dest$source" "$dest$unit" "$dest$load" "$dest$rules"
     for program in "${!programs[@]}"; do as_root rm -f "$dest/usr/bin/$program"; done
     [ -n "$dest" ] || [ ! -d /run/systemd/system ] || as_root systemctl daemon-reload
     say "removed; /etc/elio and /var/lib/elio are left as they are"

@@ -7,6 +7,7 @@ import { kernelRoot } from './debian.js';
 import { asRoot, checkCommand, runCommand, say } from './process.js';
 
 const moduleScript = join(repository, 'integration', 'harness', 'image', 'module.sh');
+const udevRules = join(repository, 'agent', 'packaging', '10-elio-snap.rules');
 const guest = join(repository, 'integration', 'guest');
 
 /** Builds the driver for a kernel and returns the path of its .ko, which elio-test.ko lies beside; rejects with the compiler's output. */
@@ -98,6 +99,7 @@ export async function payloadImage(kernel: string): Promise<string> {
   const inputs = await Promise.all([
     fingerprint(keys),
     fingerprint(programs),
+    fingerprint(udevRules),
     fingerprint(join(repository, 'package.json')),
     fingerprint(join(guest, 'root')),
     module === undefined ? 'no module' : fingerprint(module),
@@ -116,6 +118,7 @@ export async function payloadImage(kernel: string): Promise<string> {
     await copyFile(join(repository, 'package.json'), join(stage, 'package.json'));
     await copyFile(join(keys, 'host'), join(stage, 'ssh', 'host'));
     await copyFile(join(keys, 'client.pub'), join(stage, 'ssh', 'authorized_keys'));
+    await copyFile(udevRules, join(stage, '10-elio-snap.rules'));
     await cp(programs, join(stage, 'tests'), { recursive: true });
     if (module !== undefined) {
       await copyFile(module, join(stage, 'elastio-snap.ko'));

@@ -27,14 +27,16 @@ const disks = [
 
 const partitions = (label: string, disk: string): string =>
   `printf 'label: ${label}\\nsize=24MiB\\nsize=24MiB\\n' | sfdisk -q ${disk}`;
+// In sync: where two mirrors differ, a block that was never written is not the same at each reading.
 const md = (level: number, members: string): string =>
-  `modprobe raid${level === 1 ? '1' : '456'}; mdadm --create /dev/md0 --quiet --run --assume-clean --metadata=1.2 --level=${level} ` +
-  `--raid-devices=${members.split(' ').length} ${members}`;
+  `modprobe raid${level === 1 ? '1' : '456'} && sysctl -q dev.raid.speed_limit_min=200000 &&
+   mdadm --create /dev/md0 --quiet --run --metadata=1.2 --level=${level} --raid-devices=${members.split(' ').length} ${members} &&
+   while grep -q resync /proc/mdstat; do sleep 0.2; done`;
 const luks = (disk: string): string =>
   `printf secret | cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 ${disk} - && ` +
   `printf secret | cryptsetup open --key-file - ${disk} crypt`;
 const lv = (name: string, options: string): string =>
-  `lvcreate -qq -y -Wn -Zn -n ${name} ${options} vg`;
+  `lvcreate -qq -y -Wn -n ${name} ${options} vg`;
 
 const lvm = (name: string, ...lvcreate: readonly string[]): Form => ({
   name,
@@ -66,11 +68,12 @@ const forms: readonly Form[] = [
     devices: ['/dev/loop0p1', '/dev/loop0p2'],
     remove: 'losetup -d /dev/loop0 && rm /tmp/file',
   },
-  lvm('LVM, linear', lv('lv0', '-L 24M'), lv('lv1', '-L 24M')),
-  lvm('LVM, striped', lv('lv0', '-L 40M -i 2 -I 64k')),
-  lvm('LVM, mirrored (raid1)', lv('lv0', '-L 40M --type raid1 -m 1')),
-  lvm('LVM, mirrored (mirror)', lv('lv0', '-L 40M --type mirror -m 1 --mirrorlog core')),
-  lvm('LVM, thin', lv('lv0', '--type thin -L 48M -V 40M --thinpool pool')),
+  lvm('LVM, linear', lv('lv0', '-Zn -L 24M'), lv('lv1', '-Zn -L 24M')),
+  lvm('LVM, striped', lv('lv0', '-Zn -L 40M -i 2 -I 64k')),
+  lvm('LVM, mirrored (raid1)', lv('lv0', '-Zn -L 40M --type raid1 -m 1')),
+  lvm('LVM, mirrored (mirror)', lv('lv0', '-Zn -L 40M --type mirror -m 1 --mirrorlog core')),
+  // Without zeroing, blocks that were never written change when one beside them is.
+  lvm('LVM, thin', lv('lv0', '-Zy --type thin -L 48M -V 40M --thinpool pool')),
   {
     name: 'md RAID 1',
     build: md(1, 'A B'),
@@ -99,7 +102,7 @@ const forms: readonly Form[] = [
   },
   {
     name: 'LVM on LUKS on md RAID 1',
-    build: `${md(1, 'A B')} && ${luks('/dev/md0')} && vgcreate -qq vg /dev/mapper/crypt && ${lv('lv0', '-L 32M')}`,
+    build: `${md(1, 'A B')} && ${luks('/dev/md0')} && vgcreate -qq vg /dev/mapper/crypt && ${lv('lv0', '-Zn -L 32M')}`,
     devices: ['/dev/vg/lv0'],
     remove: 'vgremove -qq -f -y vg && cryptsetup close crypt && mdadm -q --stop /dev/md0',
   },
@@ -172,6 +175,13 @@ describe('devices', () => {
     await loadDriver(vm());
     await vm().sh(
       `printf 'activation { monitoring = 0 }\\nglobal { thin_check_executable = "" }\\n' > /etc/lvm/lvmlocal.conf`,
+    );
+  });
+
+  afterEach(async () => {
+    await vm().run(
+      `for n in 0 1; do ${tests}/ioctl-tool destroy $n; umount /t$n; done; udevadm settle; vgremove -qq -f -y vg; cryptsetup close crypt
+       dmsetup remove_all; mdadm --stop --scan; losetup -D; modprobe -r scsi_debug`,
     );
   });
 

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+// The driver beside others who are interested in the same functions, in the same filesystem or in its devices.
+import assert from 'node:assert/strict';
+import { useVm } from '../harness/scenario.js';
+import {
+  changedBlocks,
+  checkImage,
+  copyImage,
+  destroyAndCheckExt4,
+  info,
+  ioctl,
+  loadDriver,
+  mountExt4,
+  states,
+  tests,
+  tryIoctl,
+} from './driver.js';
+
+const tracing = '/sys/kernel/tracing';
+const image = '/dev/elastio-snap0';
+
+/** Someone who looks at functions; `FUNCTIONS` are their names. */
+interface Observer {
+  name: string;
+  attach: string;
+  detach: string;
+  /** Prints a line for each function that it saw called. */
+  seen?: string;
+  /** Before this kernel it and the driver exclude each other. */
+  since?: [number, number];
+}
+
+const observers: readonly Observer[] = [
+  {
+    name: 'a kprobe',
+    attach: `for f in FUNCTIONS; do echo p:elio/$f $f >> ${tracing}/kprobe_events; done; echo 1 > ${tracing}/events/elio/enable`,
+    detach: `echo 0 > ${tracing}/events/elio/enable; echo > ${tracing}/kprobe_events`,
+    seen: `awk '$2 > 0 { print $1 }' ${tracing}/kprobe_profile`,
+  },
+  {
+    name: 'the function tracer',
+    attach: `echo FUNCTIONS > ${tracing}/set_ftrace_filter; echo function > ${tracing}/current_tracer`,
+    detach: `echo nop > ${tracing}/current_tracer; echo > ${tracing}/set_ftrace_filter`,
+    seen: `for f in FUNCTIONS; do if grep -q ": $f <-" ${tracing}/trace; then echo $f; fi; done`,
+  },
+  {
+    name: 'a BPF program (fentry)',
+    attach: `rm -f /run/fentry.*; for f in FUNCTIONS; do
+        { ${tests}/fentry $f < /dev/null > /run/fentry.$f 2>&1 & echo $! > /run/fentry.pid.$f; }
+        until test -s /run/fentry.$f; do sleep 0.1; done; grep -q attached /run/fentry.$f || { cat /run/fentry.$f; exit 1; }
+      done`,
+    detach: `kill $(cat /run/fentry.pid.*); while pgrep -x fentry; do sleep 0.1; done > /dev/null`,
+    since: [6, 0],
+  },
+];
+
+describe('the driver beside others', () => {
+  const vm = useVm({
+    name: 'coexistence',
+    disks: [
+      { name: 'origin', sizeMib: 48 },
+      { name: 'copy', sizeMib: 48 },
+    ],
+  });
+  let origin = '';
+  let functions: string[] = [];
+
+  before(async () => {
+    await loadDriver(vm());
+    origin = vm().disk('origin');
+    await mountExt4(vm(), origin, '/t');
+    await vm().sh('head -c 4M /dev/urandom > /t/data && sync');
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 6);
+    functions = await hooked();
+    await ioctl(vm(), 'destroy', 0);
+    for (const name of ['submit_bio_noacct', 'generic_shutdown_super', 'get_tree_bdev'])
+      assert.ok(functions.includes(name), functions.join());
+  });
+
+  afterEach(async () => {
+    await vm().run(
+      `${tests}/ioctl-tool destroy 0; mountpoint -q /t || mount ${origin} /t; rm -f /t/cow*; rmmod elio-test; pkill fentry; touch /run/stop; rm -f /run/inside
+       echo nop > ${tracing}/current_tracer; echo > ${tracing}/set_ftrace_filter; echo 0 > ${tracing}/events/elio/enable; echo > ${tracing}/kprobe_events`,
+    );
+  });
+
+  /** The functions that anybody has redirected or looks at, among those that ftrace knows. */
+  async function hooked(): Promise<string[]> {
+    const { stdout } = await vm().run(`awk '{ print $1 }' ${tracing}/enabled_functions`);
+    return stdout.split('\n').filter((line) => line !== '');
+  }
+
+  async function kernelIsBefore(major: number, minor: number): Promise<boolean> {
+    const [isMajor = 0, isMinor = 0] = (await vm().sh('uname -r')).split('.').map(Number);
+    return isMajor < major || (isMajor === major && isMinor < minor);
+  }
+
+  async function checkNothingLeft(): Promise<void> {
+    assert.deepEqual(await hooked(), []);
+    await vm().sh('! test -e /t/cow');
+    assert.equal(await tryIoctl(vm(), 'info', 0), 'ENOENT');
+  }
+
+  const overwrite = (count: number): string =>
+    `dd if=/dev/urandom of=/t/data bs=4k seek=$((RANDOM % 900)) count=${count} oflag=direct conv=notrunc status=none`;
+
+  /** A tracker that was set up does all that it promises. */
+  async function checkTracker(): Promise<void> {
+    await copyImage(vm(), vm().disk('copy'));
+    await vm().sh(`${overwrite(60)}; cp -r /etc/ssl /t/ssl$RANDOM; sync`);
+    await checkImage(vm(), vm().disk('copy'));
+    await vm().sh('umount /t');
+    assert.equal((await info(vm(), 0)).state, states.dormantSnapshot);
+    await vm().sh(`mount ${origin} /t`);
+    assert.equal((await info(vm(), 0)).state, states.snapshot);
+    await checkImage(vm(), vm().disk('copy'));
+    await ioctl(vm(), 'inc', 0);
+    await vm().sh('sync');
+    const before = (await info(vm(), 0)).nrChangedBlocks;
+    await vm().sh('head -c 1M /dev/urandom > /t/new && sync && rm /t/new && sync');
+    assert.ok((await info(vm(), 0)).nrChangedBlocks >= before + 256);
+    const told = (await changedBlocks(vm(), 1)).reduce((sum, [, nr]) => sum + nr, 0);
+    assert.ok(told >= 256 + 60);
+  }
+
+  for (const observer of observers) {
+    const withFunctions = (text: string): string =>
+      text.replaceAll('FUNCTIONS', functions.join(' '));
+
+    async function shares(): Promise<boolean> {
+      return observer.since === undefined || !(await kernelIsBefore(...observer.since));
+    }
+
+    async function checkSeen(): Promise<void> {
+      if (observer.seen === undefined) return;
+      const seen = (await vm().sh(withFunctions(observer.seen))).split('\n').filter(Boolean);
+      // Which of the two a filesystem is mounted by depends on the kernel.
+      const mount = seen.filter((name) => ['get_tree_bdev', 'mount_bdev'].includes(name));
+      assert.equal(mount.length, 1, seen.join());
+      for (const name of ['submit_bio_noacct', 'generic_shutdown_super'])
+        assert.ok(seen.includes(name), seen.join());
+    }
+
+    it(`works where ${observer.name} came first, or refuses clearly`, async () => {
+      await vm().sh(withFunctions(observer.attach));
+      if (await shares()) {
+        await ioctl(vm(), 'setup', origin, '/t/cow', 0, 6);
+        await checkTracker();
+        await checkSeen();
+        await vm().sh(withFunctions(observer.detach));
+        await destroyAndRemount();
+      } else {
+        assert.equal(await tryIoctl(vm(), 'setup', origin, '/t/cow', 0, 6), 'EBUSY');
+        await vm().sh('dmesg | tail -1 | grep "elastio-snap: cannot hook [a-z_]* (-16)"');
+        assert.deepEqual((await hooked()).sort(), [...functions].sort());
+        await vm().sh(withFunctions(observer.detach));
+      }
+      await checkNothingLeft();
+    });
+
+    it(`works where ${observer.name} comes second, or keeps it away`, async () => {
+      await ioctl(vm(), 'setup', origin, '/t/cow', 0, 6);
+      if (await shares()) {
+        await vm().sh(withFunctions(observer.attach));
+        await checkTracker();
+        await checkSeen();
+        await ioctl(vm(), 'destroy', 0);
+        await vm().sh(withFunctions(observer.detach));
+      } else {
+        const { status, stdout } = await vm().run(withFunctions(observer.attach));
+        assert.deepEqual([status, stdout.trim()], [1, 'EBUSY']);
+        await checkTracker();
+        await ioctl(vm(), 'destroy', 0);
+      }
+      await checkNothingLeft();
+    });
+  }
+
+  async function destroyAndRemount(): Promise<void> {
+    await destroyAndCheckExt4(vm(), 0, origin);
+    await vm().sh(`mount ${origin} /t`);
+  }
+
+  it('refuses clearly, and leaves nothing, where something like a live patch has one of its functions', async () => {
+    for (const name of functions) {
+      await vm().sh(`insmod ${tests}/elio-test.ko ipmodify=${name}`);
+      assert.equal(await tryIoctl(vm(), 'setup', origin, '/t/cow', 0, 6), 'EBUSY');
+      await vm().sh(
+        `dmesg | tail -1 | grep "elastio-snap: cannot hook ${name} (-16): a live patch"`,
+      );
+      assert.deepEqual(await hooked(), [name]);
+      await vm().sh('rmmod elio-test');
+      await checkNothingLeft();
+    }
+  });
+
+  it('keeps something like a live patch away from its functions', async () => {
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 6);
+    for (const name of functions) {
+      const { stderr } = await vm().run(`insmod ${tests}/elio-test.ko ipmodify=${name}`);
+      assert.match(stderr, /resource busy/i, name);
+    }
+    await checkTracker();
+    await ioctl(vm(), 'destroy', 0);
+    await checkNothingLeft();
+  });
+
+  it('refuses clearly where ftrace is switched off, and does not let it be switched off', async () => {
+    await vm().sh('echo 0 > /proc/sys/kernel/ftrace_enabled');
+    assert.equal(await tryIoctl(vm(), 'setup', origin, '/t/cow', 0, 6), 'EBUSY');
+    await vm().sh('dmesg | tail -1 | grep "kernel.ftrace_enabled is 0"');
+    await checkNothingLeft();
+    await vm().sh('echo 1 > /proc/sys/kernel/ftrace_enabled');
+
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 6);
+    await vm().sh('! echo 0 > /proc/sys/kernel/ftrace_enabled');
+    await checkTracker();
+    await ioctl(vm(), 'destroy', 0);
+    await checkNothingLeft();
+  });
+
+  it('goes on while private mount namespaces come and go, and until the last of them has gone', async () => {
+    await vm().sh(
+      `rm -f /run/stop; { until test -e /run/stop; do
+         for n in 1 2 3; do unshare -m sh -c 'ls /t > /dev/null; umount /t; sleep 0.2' & done; wait
+       done; rm /run/stop; } < /dev/null > /tmp/namespaces 2>&1 &`,
+    );
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 6);
+    await copyImage(vm(), vm().disk('copy'));
+    await vm().sh(`for n in $(seq 5); do ${overwrite(40)}; sync; sleep 0.3; done`);
+    await checkImage(vm(), vm().disk('copy'));
+    await ioctl(vm(), 'inc', 0);
+    await ioctl(vm(), 'snap', '/t/cow2', 0, 6);
+    await vm().sh('touch /run/stop; while test -e /run/stop; do sleep 0.1; done');
+    assert.equal((await info(vm(), 0)).state, states.snapshot);
+
+    await vm().sh(
+      `{ unshare -m sh -c 'touch /run/inside; while test -e /run/inside; do sleep 0.1; done' < /dev/null > /dev/null 2>&1 & }
+       until test -e /run/inside; do sleep 0.1; done; umount /t`,
+    );
+    assert.equal((await info(vm(), 0)).state, states.snapshot);
+    await vm().sh(
+      `rm /run/inside; until test "$(${tests}/ioctl-tool info 0 | grep -o '"state":1')"; do sleep 0.1; done; mount ${origin} /t`,
+    );
+    assert.equal((await info(vm(), 0)).state, states.snapshot);
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh('rm /t/cow');
+    await checkNothingLeft();
+  });
+
+  it('shows its image to nobody who goes by UUIDs, and to nobody who assembles devices', async () => {
+    const uuid = (await vm().sh(`blkid -s UUID -o value ${origin}`)).trim();
+    const found = `readlink -f /dev/disk/by-uuid/${uuid}`;
+    const before = await vm().sh(found);
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 6);
+    assert.equal(await vm().sh(found), before);
+    assert.equal(await vm().sh(`find -L /dev/disk -samefile ${image}`), '');
+    const properties = (await vm().sh(`udevadm info --query=property ${image}`)).split('\n');
+    for (const property of ['DM_MULTIPATH_DEVICE_PATH=0', 'SYSTEMD_READY=0', 'UDISKS_IGNORE=1'])
+      assert.ok(properties.includes(property), properties.join());
+    assert.ok(!properties.some((property) => property.startsWith('ID_FS_')), properties.join());
+    await vm().sh(`umount /t && mount UUID=${uuid} /t`);
+    assert.equal((await info(vm(), 0)).state, states.snapshot);
+    await ioctl(vm(), 'destroy', 0);
+    await checkNothingLeft();
+  });
+});
