@@ -37,9 +37,9 @@ describe('an alias of the origin', () => {
       Buffer.from(new Uint32Array([(count * mib) / 512]).buffer).toString('hex');
     const place = sectors(originStartMib + filesystemMib) + sectors(20);
     await vm().sh(
-      `printf 'label: dos\\nstart=${originStartMib}MiB, size=${originMib}MiB\\nsize=20MiB\\n' | sfdisk -q ${disk} &&
+      `printf 'label: dos\\nstart=${originStartMib}MiB, size=${originMib}MiB\\nsize=20MiB\\n' | sfdisk -q ${disk} && udevadm settle &&
        echo ${place} | xxd -r -p | dd of=${disk} bs=1 seek=${446 + 16 + 8} conv=notrunc,fsync status=none &&
-       blockdev --rereadpt ${disk} && udevadm settle && test -e ${disk}-part2`,
+       udevadm settle && blockdev --rereadpt ${disk} && udevadm settle && test -e ${disk}-part2`,
     );
   });
   beforeEach(async () => {

@@ -249,11 +249,14 @@ describe('the driver beside others', () => {
   });
 
   it('shows its image to nobody who goes by UUIDs, and to nobody who assembles devices', async () => {
+    // The other tests' copy has the same UUID.
+    await vm().sh(`wipefs -qa ${vm().disk('copy')} && udevadm settle`);
     const uuid = (await vm().sh(`blkid -s UUID -o value ${origin}`)).trim();
     const found = `readlink -f /dev/disk/by-uuid/${uuid}`;
     const before = await vm().sh(found);
     await ioctl(vm(), 'setup', origin, '/t/cow', 0, 6);
     assert.equal(await vm().sh(found), before);
+    assert.equal(before, await vm().sh(`readlink -f ${origin}`));
     assert.equal(await vm().sh(`find -L /dev/disk -samefile ${image}`), '');
     const properties = (await vm().sh(`udevadm info --query=property ${image}`)).split('\n');
     for (const property of ['DM_MULTIPATH_DEVICE_PATH=0', 'SYSTEMD_READY=0', 'UDISKS_IGNORE=1'])
