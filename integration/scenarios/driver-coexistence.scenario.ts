@@ -86,7 +86,7 @@ describe('the driver beside others', () => {
 
   /** The functions that anybody has redirected or looks at, among those that ftrace knows. */
   async function hooked(): Promise<string[]> {
-    const { stdout } = await vm().run(`awk '{ print $1 }' ${tracing}/enabled_functions`);
+    const { stdout } = await vm().run(`awk '/^[^ \\t]/ { print $1 }' ${tracing}/enabled_functions`);
     return stdout.split('\n').filter((line) => line !== '');
   }
 

@@ -6,7 +6,7 @@ import { destroyAndCheckExt4, ioctl, loadDriver, mountExt4, rounds, tests } from
 
 const cowMib = 24;
 const partitionStart = 2048;
-const delayMs = rounds(300, 2000);
+const delayMs = rounds(100, 2000);
 
 describe('the instant of a snapshot', () => {
   const vm = useVm({
@@ -102,7 +102,7 @@ describe('the instant of a snapshot', () => {
     const slow = '/dev/mapper/slow';
     await vm().sh(makeSlow);
     await mountExt4(vm(), slow, '/t', '-b 4096');
-    await checkRounds(`/t/a,2 /t/b,2,${slow},0`, 4, 8, slow, rounds(3, 1000));
+    await checkRounds(`/t/a,2 /t/b,2,${slow},0`, 4, 8, slow, rounds(2, 1000));
     await vm().sh(`umount /t && e2fsck -fn ${slow} && dmsetup remove slow`);
   });
 
@@ -112,7 +112,7 @@ describe('the instant of a snapshot', () => {
     );
     await mountExt4(vm(), '/dev/loop0p1', '/t', '-b 4096');
     const targets = `/t/a,2 /t/b,2,/dev/loop0,${partitionStart}`;
-    await checkRounds(targets, 4, 8, '/dev/loop0p1', rounds(3, 1000));
+    await checkRounds(targets, 4, 8, '/dev/loop0p1', rounds(2, 1000));
     await vm().sh(
       'umount /t && e2fsck -fn /dev/loop0p1 && losetup -d /dev/loop0 && dmsetup remove slow',
     );
