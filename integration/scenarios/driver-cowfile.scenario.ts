@@ -134,7 +134,7 @@ describe('the COW file', () => {
   });
 
   it('brings an image up to date with update-img, round after round', async function () {
-    const count = rounds(4, 30);
+    const count = rounds(3, 30);
     this.timeout((count * 40 + 120) * 1000);
     await mountExt4(vm(), origin, '/t', '-b 4096');
     await vm().sh(fragment);
