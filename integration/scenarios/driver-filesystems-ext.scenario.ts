@@ -32,6 +32,8 @@ const forms: readonly Form[] = [
     name: 'ext4 with an encrypted directory',
     type: 'ext4',
     mkfs: '-b 4096 -O encrypt',
+    // Without inline encryption in the kernel it encrypts as ever.
+    mount: 'inlinecrypt',
     prepare: encrypt,
     also: 'head -c 300K /dev/urandom > secret/new$RANDOM; head -c 300K /dev/urandom | dd of=secret/file conv=notrunc status=none',
   },
