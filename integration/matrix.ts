@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // matrix.js [KERNEL...] [--scenario NAME]...: runs the driver's scenarios on kernels, all on all when nothing is named, and
-// prints a table. When all ran on all and passed, the table of what is supported is written into README.md.
+// prints a table. When all ran on all and passed, the table of what is supported is written into README.md. What has passed is
+// kept: a run that was interrupted or had failures goes on with what is left, unless module, kernel or tests have changed.
 import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { format, resolveConfig } from 'prettier';
-import { repository } from './harness/cache.js';
-import { kernelRoot, kernels, kernelSource } from './harness/debian.js';
+import { artifact, earlierArtifact, fingerprint, repository } from './harness/cache.js';
+import { kernelRoot, kernels, kernelSource, testRoot } from './harness/debian.js';
+import { buildModule, guestPrograms } from './harness/payload.js';
 import { say } from './harness/process.js';
 import {
   conclude,
@@ -85,6 +88,20 @@ async function writeReadme(columns: readonly Column[]): Promise<void> {
   say('README.md now has this table');
 }
 
+/** What the result of a scenario on a kernel depends on, besides the scenario. */
+async function inputsOf(kernel: string): Promise<string[]> {
+  const helpers = ['driver.js', 'filesystem.js'].map((file) =>
+    fingerprint(join(repository, 'dist', 'integration', 'scenarios', file)),
+  );
+  return [
+    await testRoot(),
+    await kernelRoot(kernel),
+    await buildModule(kernel),
+    await fingerprint(await guestPrograms()),
+    ...(await Promise.all(helpers)),
+  ];
+}
+
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { scenario: { type: 'string', multiple: true } },
@@ -99,20 +116,36 @@ for (const kernel of wanted) {
   const release = readFileSync(join(await kernelRoot(kernel), 'release'), 'utf8').trim();
   columns.push({ kernel, release, results: new Map() });
 }
-const origins = new Map<Suite, { column: Column; name: string }>();
-for (const column of columns)
-  for (const suite of suites)
-    if (kernelSource(column.kernel).flavour === undefined || smoke.includes(suite.name))
-      origins.set(onKernel(suite, column.kernel), { column, name: suite.name });
-const results = await runSuites([...origins.keys()]);
-for (const [suite, { column, name }] of origins) {
-  const result = results.get(suite);
-  if (result) column.results.set(name, result);
+const origins = new Map<Suite, { column: Column; name: string; inputs: string[] }>();
+for (const column of columns) {
+  const shared = await inputsOf(column.kernel);
+  for (const suite of suites) {
+    if (kernelSource(column.kernel).flavour !== undefined && !smoke.includes(suite.name)) continue;
+    const { name } = suite;
+    const inputs = [...shared, ...(await Promise.all(suite.files.map(fingerprint)))];
+    const earlier = earlierArtifact(`matrix-${name}`, inputs);
+    if (earlier === undefined) {
+      origins.set(onKernel(suite, column.kernel), { column, name, inputs });
+    } else {
+      const text = readFileSync(join(earlier, 'result.json'), 'utf8');
+      column.results.set(name, JSON.parse(text) as SuiteResult);
+      say(`${name}@${column.kernel}: passed in an earlier run`);
+    }
+  }
 }
+await runSuites([...origins.keys()], async (suite, result) => {
+  const origin = origins.get(suite);
+  if (!origin) return;
+  origin.column.results.set(origin.name, result);
+  if (result.failed > 0) return;
+  await artifact(`matrix-${origin.name}`, origin.inputs, async (directory) => {
+    await writeFile(join(directory, 'result.json'), JSON.stringify(result));
+  });
+});
+const results = columns.flatMap((column) => [...column.results.values()]);
 
 const names = suites.map(({ name }) => name).sort();
 console.log(scenarioTable(columns, names));
 const complete = suites.length === all.length && wanted.length === Object.keys(kernels).length;
-if (complete && [...results.values()].every(({ failed }) => failed === 0))
-  await writeReadme(columns);
-process.exit(conclude(results.values()));
+if (complete && results.every(({ failed }) => failed === 0)) await writeReadme(columns);
+process.exit(conclude(results));

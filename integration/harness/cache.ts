@@ -65,6 +65,17 @@ async function withLock<T>(name: string, body: () => Promise<T>): Promise<T> {
   }
 }
 
+function artifactPath(name: string, inputs: readonly string[]): string {
+  const key = createHash('sha256').update(JSON.stringify(inputs)).digest('hex').slice(0, 16);
+  return join(cacheDirectory, `${name}-${key}`);
+}
+
+/** The directory of an artifact that an earlier run has made of the same inputs, or undefined. */
+export function earlierArtifact(name: string, inputs: readonly string[]): string | undefined {
+  const path = artifactPath(name, inputs);
+  return existsSync(path) ? path : undefined;
+}
+
 /**
  * The directory of an artifact, built if no earlier run left one made of the same inputs. `build` fills an empty
  * directory that takes its final name only when it is complete. Versions that nobody used for days are removed.
@@ -74,8 +85,7 @@ export async function artifact(
   inputs: readonly string[],
   build: (directory: string) => Promise<void>,
 ): Promise<string> {
-  const key = createHash('sha256').update(JSON.stringify(inputs)).digest('hex').slice(0, 16);
-  const final = join(cacheDirectory, `${name}-${key}`);
+  const final = artifactPath(name, inputs);
   const touch = async (): Promise<string> => {
     const now = new Date();
     await utimes(final, now, now);

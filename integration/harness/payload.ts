@@ -141,7 +141,7 @@ async function moduleIfItBuilds(kernel: string): Promise<string | undefined> {
 }
 
 /** The directory of the compiled static test programs of integration/guest. */
-async function guestPrograms(): Promise<string> {
+export async function guestPrograms(): Promise<string> {
   const build = join(repository, 'build', 'guest');
   await mkdir(build, { recursive: true });
   const result = await runCommand(['make', '-s', '-C', guest, `OUT=${build}`]);

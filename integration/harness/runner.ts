@@ -77,16 +77,22 @@ export function onKernel(suite: Suite, kernel: string): Suite {
 
 /**
  * Runs suites, two at a time, each in a process of its own, and reports each in a line; with its output when something
- * failed. Results and the logs of failures go to build/test-results/SUITE/.
+ * failed. Results and the logs of failures go to build/test-results/SUITE/; `finished` is called with each result at once.
  */
-export async function runSuites(suites: readonly Suite[]): Promise<Map<Suite, SuiteResult>> {
+export async function runSuites(
+  suites: readonly Suite[],
+  finished: (suite: Suite, result: SuiteResult) => Promise<void> = () => Promise.resolve(),
+): Promise<Map<Suite, SuiteResult>> {
   const done = new Map<Suite, SuiteResult>();
   const queue = [...suites];
   // Someone who waits for one suite wants to see it run.
   const verbose = suites.length === 1;
   const worker = async (): Promise<void> => {
-    for (let suite = queue.shift(); suite; suite = queue.shift())
-      done.set(suite, await runSuite(suite, verbose));
+    for (let suite = queue.shift(); suite; suite = queue.shift()) {
+      const result = await runSuite(suite, verbose);
+      done.set(suite, result);
+      await finished(suite, result);
+    }
   };
   await Promise.all(Array.from({ length: parallelSuites }, worker));
   return done;
