@@ -306,24 +306,25 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
   }
 
   it('fails when the device has another size', async () => {
-    const loop = '/dev/loop7';
-    const attach = (mib: number): string => `losetup --sizelimit ${mib}M ${loop} ${copy}`;
+    const sized = '/dev/mapper/sized';
+    const attach = (mib: number): string =>
+      `dmsetup create sized --table "0 ${mib * 2048} linear ${copy} 0"`;
     await vm().sh(
-      `modprobe loop && umount /t && rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko && ${attach(52)}`,
+      `modprobe dm-mod && umount /t && rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko && ${attach(52)}`,
     );
-    await mountExt4(vm(), loop, '/t', '-b 4096');
-    await ioctl(vm(), 'setup', loop, '/t/cow1', 0, 8);
+    await mountExt4(vm(), sized, '/t', '-b 4096');
+    await ioctl(vm(), 'setup', sized, '/t/cow1', 0, 8);
     await unloadAndLoad();
-    await vm().sh(`losetup -d ${loop} && ${attach(56)}`);
+    await vm().sh(`udevadm settle; dmsetup remove sized && ${attach(56)}`);
     const before = await vm().sh(`sha256sum ${copy}`);
-    await ioctl(vm(), 'reload-snap', loop, '/cow1', 0);
-    await vm().sh(`mount -o ro ${loop} /t`);
+    await ioctl(vm(), 'reload-snap', sized, '/cow1', 0);
+    await vm().sh(`mount -o ro ${sized} /t`);
     const failed = await info(vm(), 0);
     assert.deepEqual([failed.state, failed.error], [states.unverifiedSnapshot, -22]);
     await vm().sh('umount /t');
     assert.equal(await vm().sh(`sha256sum ${copy}`), before);
     await ioctl(vm(), 'destroy', 0);
-    await vm().sh(`losetup -d ${loop}`);
+    await vm().sh('udevadm settle; dmsetup remove sized');
   });
 
   it('fails when the power failed, since then its COW file was not closed', async () => {
