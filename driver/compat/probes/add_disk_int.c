@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* 278167fd2f8f (5.15): device_add_disk() can fail. */
+/* 5.15, "block: add error handling for device_add_disk / add_disk": it can fail. */
 #include <linux/module.h>
 #include <linux/blkdev.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Until 278167fd2f8f (5.15): device_add_disk() returns nothing. */
+/* Until 5.15, "block: add error handling for device_add_disk / add_disk". */
 #include <linux/module.h>
 #include <linux/blkdev.h>
 #include <linux/genhd.h>

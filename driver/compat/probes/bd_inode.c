@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Until 6436bd90f76e (5.15): the size of a device is that of its inode. */
+/* Until "block: add a bdev_nr_bytes helper" (5.16) a device's size is read from its inode. */
 #include <linux/module.h>
 #include <linux/blkdev.h>
 

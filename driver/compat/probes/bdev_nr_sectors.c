@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* 6436bd90f76e (5.15): bdev_nr_sectors(). */
+/* 5.16, in the series of "block: add a bdev_nr_bytes helper": bdev_nr_sectors(). */
 #include <linux/module.h>
 #include <linux/blkdev.h>
 
