@@ -20,9 +20,16 @@ export async function buildModule(kernel: string): Promise<string> {
   ];
   const directory = await artifact(`module-${kernel}`, inputs, async (out) => {
     say(`building elastio-snap.ko for kernel ${kernel}`);
-    await compileModule(kernel, out);
+    const warnings = warningsIn(await compileModule(kernel, out, ['W=1']));
+    if (warnings.length > 0)
+      throw new Error(`the compiler for kernel ${kernel} warns:\n${warnings.join('\n')}`);
   });
   return join(directory, 'elastio-snap.ko');
+}
+
+/** The warnings and errors in what a compiler has printed. */
+export function warningsIn(output: string): string[] {
+  return output.split('\n').filter((line) => /\bwarning:|\berror:/.test(line));
 }
 
 /** Compiles the driver and the tests' module for a kernel into a directory; `makeArguments` go to its make. Returns what make printed. */
