@@ -27,6 +27,7 @@ describe('the instant of a snapshot', () => {
     partition = `${disk}-part1`;
     const slow = vm().disk('slow');
     makeSlow = `modprobe -a dm-mod dm-delay && dmsetup create slow --table "0 $(blockdev --getsz ${slow}) linear ${slow} 0"`;
+    await mountExt4(vm(), partition, '/t');
   });
   beforeEach(async () => {
     seed += 1;
@@ -115,7 +116,7 @@ describe('the instant of a snapshot', () => {
     await vm().sh(makeSlow);
     await mountExt4(vm(), slow, '/t', '-b 4096');
     await checkRounds(`/t/a,2 /t/b,2,${slow},0`, 4, 8, slow, rounds(2, 1000), () => slowDown(0));
-    await vm().sh(`umount /t && e2fsck -fn ${slow} && dmsetup remove slow`);
+    await vm().sh(`umount /t && e2fsck -fn ${slow} && udevadm settle; dmsetup remove slow`);
   });
 
   it('holds for raw writes to the whole of a disk that takes its time', async () => {
@@ -128,7 +129,7 @@ describe('the instant of a snapshot', () => {
       slowDown(partitionStart),
     );
     await vm().sh(
-      'umount /t && e2fsck -fn /dev/loop0p1 && losetup -d /dev/loop0 && dmsetup remove slow',
+      'umount /t && e2fsck -fn /dev/loop0p1 && udevadm settle; losetup -d /dev/loop0 && until dmsetup remove slow; do sleep 0.2; done',
     );
   });
 });
