@@ -128,6 +128,12 @@ static struct {
 #endif
 };
 
+/* Without this the memory of the filter outlives the module. */
+static void forget_function(struct ftrace_ops *ops)
+{
+	ftrace_set_filter(ops, NULL, 0, 1);
+}
+
 static int install(int i)
 {
 	struct ftrace_ops *ops = &hooks[i].ops;
@@ -137,17 +143,21 @@ static int install(int i)
 	err = ftrace_set_filter(ops, hooks[i].function, strlen(hooks[i].function), 1);
 	if (!err)
 		err = register_ftrace_function(ops);
-	if (err)
-		pr_err("cannot hook %s (%d)%s\n", hooks[i].function, err,
-		       err == -EBUSY ? ": a live patch has it, or kernel.ftrace_enabled is 0" :
-				       "");
+	if (!err)
+		return 0;
+	forget_function(ops);
+	if (err == -EBUSY)
+		pr_err("cannot hook %s (%d): a live patch or a BPF program has it, or kernel.ftrace_enabled is 0\n",
+		       hooks[i].function, err);
+	else
+		pr_err("cannot hook %s (%d)\n", hooks[i].function, err);
 	return err;
 }
 
 static void uninstall(int i)
 {
 	unregister_ftrace_function(&hooks[i].ops);
-	ftrace_set_filter(&hooks[i].ops, NULL, 0, 1);
+	forget_function(&hooks[i].ops);
 }
 
 int esnap_hook_get(void)

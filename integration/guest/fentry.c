@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// fentry FUNCTION: attaches a BPF program that does nothing to the entry of a kernel function, prints "attached" and stays
-// until SIGTERM. When the kernel refuses to attach it, prints the errno's name instead and exits with 1.
+// fentry entry|exit FUNCTION: attaches a BPF program that does nothing to the entry or the exit of a kernel function, prints
+// "attached" and stays until SIGTERM. When the kernel refuses to attach it, prints the errno's name instead and exits with 1.
 #include <signal.h>
 #include <sys/syscall.h>
 
@@ -79,7 +79,7 @@ static int bpf(int command, union bpf_attr *attr)
 	return syscall(SYS_bpf, command, attr, sizeof(*attr));
 }
 
-static int load(uint32_t function)
+static int load(enum bpf_attach_type type, uint32_t function)
 {
 	// return 0
 	struct bpf_insn program[] = {
@@ -89,7 +89,7 @@ static int load(uint32_t function)
 	char *log = allocate(LOG_SIZE);
 	union bpf_attr attr = {
 		.prog_type = BPF_PROG_TYPE_TRACING,
-		.expected_attach_type = BPF_TRACE_FENTRY,
+		.expected_attach_type = type,
 		.attach_btf_id = function,
 		.insns = (uintptr_t)program,
 		.insn_cnt = 2,
@@ -107,9 +107,12 @@ static int load(uint32_t function)
 
 int main(int argc, char **argv)
 {
-	if (argc != 2)
-		die("usage: fentry FUNCTION");
-	union bpf_attr attr = { .raw_tracepoint = { .prog_fd = load(find_function(read_btf(), argv[1])) } };
+	if (argc != 3 || (strcmp(argv[1], "entry") && strcmp(argv[1], "exit")))
+		die("usage: fentry entry|exit FUNCTION");
+	enum bpf_attach_type type = strcmp(argv[1], "exit") ? BPF_TRACE_FENTRY : BPF_TRACE_FEXIT;
+	union bpf_attr attr = {
+		.raw_tracepoint = { .prog_fd = load(type, find_function(read_btf(), argv[2])) },
+	};
 
 	if (bpf(BPF_RAW_TRACEPOINT_OPEN, &attr) < 0) {
 		puts(strerrorname_np(errno));

@@ -30,28 +30,38 @@ interface Observer {
   since?: [number, number];
 }
 
+const probe = (name: string, kind: string): Observer => ({
+  name,
+  attach: `for f in FUNCTIONS; do echo ${kind}:elio/$f $f >> ${tracing}/kprobe_events; done; echo 1 > ${tracing}/events/elio/enable`,
+  detach: `echo 0 > ${tracing}/events/elio/enable; echo > ${tracing}/kprobe_events`,
+  seen: `awk '$2 > 0 { print $1 }' ${tracing}/kprobe_profile`,
+});
+
+const tracer = (name: string, kind: string, line: string): Observer => ({
+  name,
+  attach: `echo FUNCTIONS > ${tracing}/set_ftrace_filter; echo ${kind} > ${tracing}/current_tracer`,
+  detach: `echo nop > ${tracing}/current_tracer; echo > ${tracing}/set_ftrace_filter`,
+  seen: `for f in FUNCTIONS; do if grep -q "${line}" ${tracing}/trace; then echo $f; fi; done`,
+});
+
+const bpf = (name: string, kind: string): Observer => ({
+  name,
+  attach: `rm -f /run/fentry.*; for f in FUNCTIONS; do
+      { ${tests}/fentry ${kind} $f < /dev/null > /run/fentry.$f 2>&1 & echo $! > /run/fentry.pid.$f; }
+      until test -s /run/fentry.$f; do sleep 0.1; done; grep -q attached /run/fentry.$f || { cat /run/fentry.$f; exit 1; }
+    done`,
+  detach: `kill $(cat /run/fentry.pid.*); while pgrep -x fentry; do sleep 0.1; done > /dev/null`,
+  since: [6, 0],
+});
+
+// Those that look at the return of a function put their own address in the place of the caller's.
 const observers: readonly Observer[] = [
-  {
-    name: 'a kprobe',
-    attach: `for f in FUNCTIONS; do echo p:elio/$f $f >> ${tracing}/kprobe_events; done; echo 1 > ${tracing}/events/elio/enable`,
-    detach: `echo 0 > ${tracing}/events/elio/enable; echo > ${tracing}/kprobe_events`,
-    seen: `awk '$2 > 0 { print $1 }' ${tracing}/kprobe_profile`,
-  },
-  {
-    name: 'the function tracer',
-    attach: `echo FUNCTIONS > ${tracing}/set_ftrace_filter; echo function > ${tracing}/current_tracer`,
-    detach: `echo nop > ${tracing}/current_tracer; echo > ${tracing}/set_ftrace_filter`,
-    seen: `for f in FUNCTIONS; do if grep -q ": $f <-" ${tracing}/trace; then echo $f; fi; done`,
-  },
-  {
-    name: 'a BPF program (fentry)',
-    attach: `rm -f /run/fentry.*; for f in FUNCTIONS; do
-        { ${tests}/fentry $f < /dev/null > /run/fentry.$f 2>&1 & echo $! > /run/fentry.pid.$f; }
-        until test -s /run/fentry.$f; do sleep 0.1; done; grep -q attached /run/fentry.$f || { cat /run/fentry.$f; exit 1; }
-      done`,
-    detach: `kill $(cat /run/fentry.pid.*); while pgrep -x fentry; do sleep 0.1; done > /dev/null`,
-    since: [6, 0],
-  },
+  probe('a kprobe', 'p'),
+  probe('a kretprobe', 'r'),
+  tracer('the function tracer', 'function', ': $f <-'),
+  tracer('the function graph tracer', 'function_graph', ' $f()'),
+  bpf('a BPF program (fentry)', 'entry'),
+  bpf('a BPF program (fexit)', 'exit'),
 ];
 
 describe('the driver beside others', () => {
@@ -79,7 +89,7 @@ describe('the driver beside others', () => {
 
   afterEach(async () => {
     await vm().run(
-      `${tests}/ioctl-tool destroy 0; mountpoint -q /t || mount ${origin} /t; rm -f /t/cow*; rmmod elio-test; pkill fentry; touch /run/stop; rm -f /run/inside
+      `${tests}/ioctl-tool destroy 0; mountpoint -q /t || mount ${origin} /t; rm -f /t/cow*; rmmod elio-test; pkill fentry; touch /run/stop; rm -f /run/inside /run/udev/rules.d/99-look.rules
        echo nop > ${tracing}/current_tracer; echo > ${tracing}/set_ftrace_filter; echo 0 > ${tracing}/events/elio/enable; echo > ${tracing}/kprobe_events`,
     );
   });
@@ -151,7 +161,9 @@ describe('the driver beside others', () => {
         await destroyAndRemount();
       } else {
         assert.equal(await tryIoctl(vm(), 'setup', origin, '/t/cow', 0, 6), 'EBUSY');
-        await vm().sh('dmesg | tail -1 | grep "elastio-snap: cannot hook [a-z_]* (-16)"');
+        await vm().sh(
+          'dmesg | tail -1 | grep "elastio-snap: cannot hook [a-z_]* (-16): .* a BPF program has it"',
+        );
         assert.deepEqual((await hooked()).sort(), [...functions].sort());
         await vm().sh(withFunctions(observer.detach));
       }
@@ -271,6 +283,48 @@ describe('the driver beside others', () => {
     await vm().sh(`umount /t && mount UUID=${uuid} /t`);
     assert.equal((await info(vm(), 0)).state, states.snapshot);
     await ioctl(vm(), 'destroy', 0);
+    await checkNothingLeft();
+  });
+
+  it('can go on to incremental mode at once, although somebody looks into each image that is announced', async () => {
+    const rule = '/run/udev/rules.d/99-look.rules';
+    await vm().sh(
+      `echo 'ACTION=="add", KERNEL=="elastio-snap*", IMPORT{builtin}="blkid", ENV{LOOKED}="1"' > ${rule}; udevadm control --reload`,
+    );
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 6);
+    const properties = await vm().sh(`udevadm info --query=property ${image}`);
+    assert.match(properties, /^LOOKED=1$/m);
+    assert.match(properties, /^ID_FS_TYPE=ext4$/m);
+    await ioctl(vm(), 'destroy', 0);
+    const results = await vm().sh(
+      `cd ${tests}; for n in $(seq 10); do ./ioctl-tool setup ${origin} /t/cow 0 6; ./ioctl-tool inc 0; ./ioctl-tool destroy 0; done`,
+    );
+    assert.equal(results, 'ok\n'.repeat(30));
+    await vm().sh(`rm ${rule}; udevadm control --reload; udevadm settle`);
+    await checkNothingLeft();
+  });
+
+  it('shows its image to LVM neither, where the origin has the label of a physical volume', async () => {
+    // A filesystem leaves its first sectors as they are, so that an old label can be found beside it.
+    const other = vm().disk('copy');
+    await vm().sh(
+      `wipefs -qa ${other} && pvcreate -qq -y --metadatacopies 0 ${other} && dd if=${other} bs=512 skip=1 count=1 status=none |
+         dd of=${origin} bs=512 seek=1 conv=notrunc,fsync status=none; wipefs -qa ${other}; udevadm settle`,
+    );
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 6);
+    assert.equal(
+      await vm().sh(`dd if=${image} bs=512 skip=1 count=1 status=none | head -c 8`),
+      'LABELONE',
+    );
+    const volumes = await vm().run('pvs --noheadings -o pv_name');
+    assert.equal(volumes.stdout.trim(), (await vm().sh(`readlink -f ${origin}`)).trim());
+    assert.doesNotMatch(volumes.stderr, /elastio-snap|WARNING|uplicate/);
+    const scan = await vm().run(`pvscan --cache ${image}`);
+    assert.match(`${scan.stdout}${scan.stderr}`, /elastio-snap0 excluded/);
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh(
+      `dd if=/dev/zero of=${origin} bs=512 seek=1 count=1 conv=notrunc,fsync status=none`,
+    );
     await checkNothingLeft();
   });
 });
