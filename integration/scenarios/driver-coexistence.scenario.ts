@@ -9,6 +9,7 @@ import {
   destroyAndCheckExt4,
   info,
   ioctl,
+  kernelIsBefore,
   loadDriver,
   mountExt4,
   states,
@@ -100,11 +101,6 @@ describe('the driver beside others', () => {
     return stdout.split('\n').filter((line) => line !== '');
   }
 
-  async function kernelIsBefore(major: number, minor: number): Promise<boolean> {
-    const [isMajor = 0, isMinor = 0] = (await vm().sh('uname -r')).split('.').map(Number);
-    return isMajor < major || (isMajor === major && isMinor < minor);
-  }
-
   async function checkNothingLeft(): Promise<void> {
     assert.deepEqual(await hooked(), []);
     await vm().sh('! test -e /t/cow');
@@ -138,7 +134,7 @@ describe('the driver beside others', () => {
       text.replaceAll('FUNCTIONS', functions.join(' '));
 
     async function shares(): Promise<boolean> {
-      return observer.since === undefined || !(await kernelIsBefore(...observer.since));
+      return observer.since === undefined || !(await kernelIsBefore(vm(), ...observer.since));
     }
 
     async function checkSeen(): Promise<void> {
@@ -219,7 +215,7 @@ describe('the driver beside others', () => {
 
   it('refuses clearly where ftrace is switched off, and does not let it be switched off', async () => {
     const off = await vm().run('echo 0 > /proc/sys/kernel/ftrace_enabled');
-    if (await kernelIsBefore(7, 0)) {
+    if (await kernelIsBefore(vm(), 7, 0)) {
       assert.equal(off.status, 0);
       assert.equal(await tryIoctl(vm(), 'setup', origin, '/t/cow', 0, 6), 'EBUSY');
       await vm().sh('dmesg | tail -1 | grep "kernel.ftrace_enabled is 0"');

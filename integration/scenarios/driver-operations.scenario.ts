@@ -9,6 +9,7 @@ import {
   copyImage,
   destroyAndCheckExt4,
   ioctl,
+  kernelIsBefore,
   loadDriver,
   tests,
   tryIoctl,
@@ -144,7 +145,7 @@ describe('operations', () => {
         `insmod ${tests}/elio-test.ko write_same=${device},${offset / 512},${bytes / 512}; rmmod elio-test`,
       leaves: 'other data',
     };
-    if (await kernelIsBefore(5, 18)) {
+    if (await kernelIsBefore(vm(), 5, 18)) {
       await vm().sh(`dd if=/dev/urandom of=/dev/${disk} bs=1M count=48 oflag=direct status=none`);
       await check(`/dev/${disk}`, writeSame);
     } else {
@@ -161,7 +162,7 @@ describe('operations', () => {
 
   it('disks that write pages without bios are refused, with the reason, where they do', async () => {
     await vm().sh('modprobe brd rd_nr=1 rd_size=49152 && udevadm settle');
-    if (await kernelIsBefore(6, 3)) {
+    if (await kernelIsBefore(vm(), 6, 3)) {
       assert.equal(await tryIoctl(vm(), 'setup', '/dev/ram0', '/cow', 0), 'EOPNOTSUPP');
       await vm().sh(
         'dmesg | grep "/dev/ram0 cannot be tracked: its driver writes pages without bios"',
@@ -170,9 +171,4 @@ describe('operations', () => {
       await check('/dev/ram0', { command: dd('direct'), leaves: 'other data' });
     }
   });
-
-  async function kernelIsBefore(major: number, minor: number): Promise<boolean> {
-    const [isMajor = 0, isMinor = 0] = (await vm().sh('uname -r')).split('.').map(Number);
-    return isMajor < major || (isMajor === major && isMinor < minor);
-  }
 });

@@ -37,6 +37,12 @@ export const states = {
   unverifiedSnapshot: 5,
 } as const;
 
+/** Is the guest's kernel older than major.minor? */
+export async function kernelIsBefore(vm: Vm, major: number, minor: number): Promise<boolean> {
+  const [isMajor = 0, isMinor = 0] = (await vm.sh('uname -r')).split('.').map(Number);
+  return isMajor < major || (isMajor === major && isMinor < minor);
+}
+
 export async function loadDriver(vm: Vm): Promise<void> {
   await vm.sh('insmod /opt/elio/elastio-snap.ko');
 }
