@@ -99,13 +99,13 @@ describe('the instant of a snapshot', () => {
     await destroyAndCheckExt4(vm(), 0, partition);
   });
 
-  /** From now on writes to the blocks of /t/b take their time; all others, the filesystem's and the driver's, do not. */
+  /** From now on writes to the blocks of /t/b take their time; all others, the filesystem's and the driver's, and flushes do not. */
   async function slowDown(originStart: number): Promise<void> {
     const disk = vm().disk('slow');
     await vm().sh(
       `${tests}/imagecheck extents /t/b | sort -n | awk -v size=$(blockdev --getsz ${disk}) '
          function fast(to) { if (to > at) print at + 0, to - at, "linear ${disk}", at + 0 }
-         { first = $1 + ${originStart}; fast(first); print first, $2, "delay ${disk}", first, "0 ${disk}", first, ${delayMs}; at = first + $2 }
+         { first = $1 + ${originStart}; fast(first); print first, $2, "delay ${disk}", first, "0 ${disk}", first, "${delayMs} ${disk}", first, 0; at = first + $2 }
          END { fast(size) }' > /tmp/table && dmsetup suspend --nolockfs slow && dmsetup load slow /tmp/table && dmsetup resume slow`,
     );
   }
