@@ -271,6 +271,9 @@ static void fail(struct activation *a, int err)
 	struct esnap_epoch *ep = a->ep;
 
 	esnap_fail(ep, err, a->why);
+	/* Reads of the image that were let in use the origin. */
+	if (a->t->image)
+		esnap_image_quiesce(a->t->image);
 	esnap_copy_drain(ep);
 	esnap_store_close(&ep->store);
 	esnap_cowfile_unpin(&ep->cowfile);

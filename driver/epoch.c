@@ -297,11 +297,15 @@ int esnap_epoch_write_out(struct esnap_epoch *ep, const char *neighbour)
 void esnap_fail(struct esnap_epoch *ep, int error, const char *why)
 {
 	struct esnap_tracker *t = ep->tracker;
+	int former = cmpxchg(&ep->error, 0, error);
 
-	if (cmpxchg(&ep->error, 0, error))
-		return;
-	/* A full barrier: see esnap_epoch_unpublish(). */
+	/*
+	 * A full barrier: see esnap_epoch_unpublish().  Whoever comes second must
+	 * not find the former mode, although the first is still on its way here.
+	 */
 	xchg(&ep->mode, ESNAP_PASS);
+	if (former)
+		return;
 	pr_err("snapshot %u of %s failed (%d): %s\n", t->minor, t->bdev_path, error, why);
 	esnap_copy_kick(t);
 	esnap_registry_reap();

@@ -47,7 +47,7 @@ static void finish_batch(struct esnap_batch *batch)
 		list_del(&save->list);
 		esnap_save_remove(save);
 	}
-	batch->busy = false;
+	smp_store_release(&batch->busy, false); /* pairs with watchdog() */
 	esnap_store_put(&ep->store);
 }
 
@@ -102,9 +102,9 @@ static void start_batch(struct esnap_epoch *ep, struct esnap_batch *batch)
 	u64 cow_block = ep->next_cow_block;
 	u32 i;
 
-	batch->busy = true;
 	batch->epoch = ep;
-	batch->started = jiffies;
+	WRITE_ONCE(batch->started, jiffies);
+	smp_store_release(&batch->busy, true); /* pairs with watchdog() */
 	batch->cow_block = cow_block;
 	INIT_LIST_HEAD(&batch->saves);
 	ep->next_cow_block += take_unstored(ep, &batch->saves, ESNAP_RUN_BLOCKS);
@@ -195,7 +195,7 @@ static void watchdog(struct work_struct *work)
 	for (i = 0; i < ESNAP_NR_BATCHES; i++) {
 		struct esnap_batch *batch = &land->batches[i];
 
-		if (!READ_ONCE(batch->busy))
+		if (!smp_load_acquire(&batch->busy)) /* pairs with start_batch() */
 			continue;
 		busy = true;
 		if (time_after_eq(jiffies, READ_ONCE(batch->started) + STORE_TIMEOUT))

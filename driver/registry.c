@@ -93,7 +93,7 @@ static bool beyond_origin(struct esnap_tracker *t, struct bio *bio, u64 to)
 	       esnap_bio_sectors_of(bio, t->dev) > t->nr_sectors;
 }
 
-static void fail_grown(struct esnap_tracker *t)
+static void fail_all(struct esnap_tracker *t, int error, const char *why)
 {
 	int i;
 
@@ -101,7 +101,7 @@ static void fail_grown(struct esnap_tracker *t)
 		struct esnap_epoch *ep = rcu_dereference(t->slots[i]);
 
 		if (ep)
-			esnap_fail(ep, -EFBIG, "the origin has grown");
+			esnap_fail(ep, error, why);
 	}
 }
 
@@ -135,12 +135,17 @@ bool esnap_registry_filter(struct bio *bio)
 		return false;
 	rcu_read_lock();
 	hash_for_each_possible_rcu(by_disk, t, node, (unsigned long)disk) {
-		if (t->disk != disk || t->diskseq != esnap_diskseq(disk))
+		if (t->disk != disk)
 			continue;
+		/* A new number is a new medium, or an old one that says so. */
+		if (unlikely(t->diskseq != esnap_diskseq(disk))) {
+			fail_all(t, -ENODEV, "its disk reports another medium");
+			continue;
+		}
 		from = esnap_bio_disk_sector(bio);
 		to = from + bio_sectors(bio);
 		if (unlikely(beyond_origin(t, bio, to)))
-			fail_grown(t);
+			fail_all(t, -EFBIG, "the origin has grown");
 		if (must_hold(t, bio, from, to)) {
 			/* The next tracker of the disk sees it when it comes again. */
 			esnap_copy_hold(t, bio);

@@ -115,7 +115,8 @@ static int check_use(struct esnap_tracker *t, struct block_device *bdev, struct 
 }
 
 /* Recording first, then the fingerprint: nothing falls between the two. */
-static int begin(struct esnap_tracker *t, struct esnap_epoch *ep, struct block_device *bdev)
+static int begin(struct esnap_tracker *t, struct esnap_epoch *ep, struct block_device *bdev,
+		 struct super_block *sb)
 {
 	int err;
 
@@ -124,12 +125,19 @@ static int begin(struct esnap_tracker *t, struct esnap_epoch *ep, struct block_d
 		return err;
 	esnap_registry_publish(t);
 	esnap_epoch_publish_expected(ep);
+	/* A mount that began before that may have written what nobody has recorded. */
+	err = -EINVAL;
+	if (sb ? !sb_rdonly(sb) : !!READ_ONCE(bdev->bd_holder)) {
+		pr_err("%s is being mounted: reload before that\n", t->bdev_path);
+		goto err_published;
+	}
 	esnap_drain(bdev);
 	err = sync_blockdev(bdev);
 	if (!err)
 		err = esnap_fingerprint(bdev, &t->fingerprint);
 	if (!err)
 		return 0;
+err_published:
 	esnap_registry_unpublish(t);
 	esnap_copy_wait_held(t);
 	esnap_epoch_unpublish(ep);
@@ -180,7 +188,7 @@ static int reload(const struct esnap_reload *r)
 		goto err_copy;
 	}
 	t->current_epoch = ep;
-	err = begin(t, ep, origin.bdev);
+	err = begin(t, ep, origin.bdev, sb);
 	if (err)
 		goto err_epoch;
 	mutex_lock(&esnap_inner_lock);

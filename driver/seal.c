@@ -80,7 +80,7 @@ static int close_file(struct esnap_epoch *ep)
 	if (!esnap_store_get(&ep->store))
 		return -ENODEV;
 	mutex_lock(&ep->seal_lock);
-	err = write_clean(ep);
+	err = write_clean(ep) ?: READ_ONCE(ep->error);
 	/* It may say so all the same, and nobody will keep it true. */
 	if (err && says_clean(ep))
 		write_dirty(ep);
