@@ -2,19 +2,20 @@
 /*
  * Waiting for writes that passed the hook and are still on their way.
  *
- * Between the hook and the disk's driver no submitter sleeps, so that after a
- * grace period of tasks all of them have entered it.  Who ends them cannot be
- * known without touching bios that are not ours; but a disk can be brought to a
- * point where it has ended everything that had entered:
+ * Between the hook and the disk's driver submitters do not sleep, so that after a
+ * grace period of tasks they have entered it; but for those whom io.max throttles,
+ * or who find the queue frozen.  Who ends what has entered cannot be known without
+ * touching bios that are not ours; but a disk can be brought to a point where it
+ * has ended all of it:
  *
  * - a queue of requests, by freezing and thawing it;
  * - a mapped device, by suspending and resuming it the quick way, which asks
  *   nothing of its targets.  What is submitted meanwhile waits.
  *
- * Others (md, mostly) have no such point that modules can reach.  What is in
- * flight there is a raw write to a mounted device, since the freeze has waited for
- * the filesystem's: it is tracked, and lands before or after the instant like any
- * write that races with it.
+ * Others (md, NVMe's own multipath) have no such point that modules can reach.
+ * What is in flight there is a raw write to a mounted device, since the freeze has
+ * waited for the filesystem's: it lands before or after the instant like any write
+ * that races with it, and the map of the changes before has it.
  */
 #include <linux/blkdev.h>
 #include <linux/module.h>
