@@ -261,16 +261,39 @@ static enum verdict admit(struct esnap_tracker *t, struct esnap_epoch *ep, struc
 	return err > 0 ? TAKEN : ADMITTED;
 }
 
-static enum verdict process(struct esnap_tracker *t, struct bio *bio)
+/* The origin is not what it was: the end of every epoch, once its file says so. */
+static enum verdict end_epochs(struct esnap_tracker *t, struct bio *bio, int error, const char *why)
 {
-	u64 from = esnap_bio_disk_sector(bio), to = from + bio_sectors(bio);
-	u64 first, last;
 	int i;
 
-	from = max(from, t->start) - t->start;
-	to = min(to, t->start + t->nr_sectors) - t->start;
-	first = from >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
-	last = (to - 1) >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
+	for (i = 0; i < ARRAY_SIZE(t->slots); i++) {
+		struct esnap_epoch *ep = esnap_worker_epoch(t, i);
+
+		if (!ep || READ_ONCE(ep->mode) == ESNAP_PASS)
+			continue;
+		if (admit_sealed(ep, bio, true) == BLOCKED)
+			return BLOCKED;
+		esnap_fail(ep, error, why);
+	}
+	return ADMITTED;
+}
+
+static enum verdict admit_all(struct esnap_tracker *t, struct bio *bio)
+{
+	u64 from = max_t(u64, esnap_bio_disk_sector(bio), t->start);
+	u64 to = min(esnap_bio_disk_sector(bio) + bio_sectors(bio), t->start + t->nr_sectors);
+	const char *why;
+	u64 first, last;
+	int i, err;
+
+	err = esnap_origin_misses(t, bio, &why);
+	if (err)
+		return end_epochs(t, bio, err, why);
+	/* It was held for what the origin was, and is not any more. */
+	if (from >= to)
+		return ADMITTED;
+	first = (from - t->start) >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
+	last = (to - t->start - 1) >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
 	for (i = 0; i < ARRAY_SIZE(t->slots); i++) {
 		struct esnap_epoch *ep = esnap_worker_epoch(t, i);
 		enum verdict verdict = ep ? admit(t, ep, bio, first, last) : ADMITTED;
@@ -278,8 +301,16 @@ static enum verdict process(struct esnap_tracker *t, struct bio *bio)
 		if (verdict != ADMITTED)
 			return verdict;
 	}
-	release(&t->copy, bio);
 	return ADMITTED;
+}
+
+static enum verdict process(struct esnap_tracker *t, struct bio *bio)
+{
+	enum verdict verdict = admit_all(t, bio);
+
+	if (verdict == ADMITTED)
+		release(&t->copy, bio);
+	return verdict;
 }
 
 /*

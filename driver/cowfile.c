@@ -228,6 +228,10 @@ int esnap_cowfile_shrink(struct esnap_cowfile *cf, u64 size, u64 nr_sectors,
 
 	if (!sb_start_write_trylock(inode->i_sb))
 		return -EBUSY;
+	if (sb_rdonly(inode->i_sb)) {
+		sb_end_write(inode->i_sb);
+		return -EROFS;
+	}
 	inode_lock(inode);
 	inode_set_flags(inode, 0, COW_FLAGS);
 	err = esnap_change_attributes(dentry, &attr);

@@ -67,7 +67,7 @@ struct esnap_epoch {
 	u64 first_data_block;
 	/* Protects the header on disk. */
 	struct mutex seal_lock;
-	/* The raw header as it is on disk, and a page to compare it with. */
+	/* The raw header as it is on disk, and a page to read what is there into. */
 	struct page *header;
 	struct page *found;
 

@@ -117,21 +117,16 @@ static int xfs_fingerprint(struct block_device *bdev, struct page *page, u64 *fi
 	return 0;
 }
 
-int esnap_fingerprint(struct block_device *bdev, u64 *fingerprint)
+int esnap_fingerprint(struct block_device *bdev, struct page *page, u64 *fingerprint)
 {
-	struct page *page = alloc_page(GFP_NOIO);
-	void *data;
+	void *data = page_address(page);
 	int err;
 
 	*fingerprint = 0;
-	if (!page)
-		return -ENOMEM;
-	data = page_address(page);
 	err = read_block(bdev, 0, page);
 	if (!err && be32_to_cpup(data) == XFS_MAGIC)
 		err = xfs_fingerprint(bdev, page, fingerprint);
 	else if (!err && le16_to_cpup(data + EXT_MAGIC_OFFSET) == EXT_MAGIC)
 		*fingerprint = siphash(data + EXT_SUPER_OFFSET, EXT_SUPER_SIZE, &key);
-	__free_page(page);
 	return err;
 }

@@ -5,12 +5,13 @@
 #include <linux/types.h>
 
 struct block_device;
+struct page;
 
 /*
  * A number that changes with whatever the filesystem on @bdev writes, read from
- * the device itself; 0: the filesystem offers none.  Returns a negative errno
- * when the device cannot be read.  Sleeps.
+ * the device itself; 0: the filesystem offers none.  @page: to read it into.
+ * Returns a negative errno when the device cannot be read.  Sleeps.
  */
-int esnap_fingerprint(struct block_device *bdev, u64 *fingerprint);
+int esnap_fingerprint(struct block_device *bdev, struct page *page, u64 *fingerprint);
 
 #endif /* ESNAP_FINGERPRINT_H */

@@ -7,10 +7,6 @@
 #include "header.h"
 #include "index.h"
 
-/* Pages that are written out, or read, together. */
-#define EVICT_BATCH 64
-#define SAVE_BATCH 64
-
 #define SECTION_PAGES (ELASTIO_SNAP_SECTION_SIZE / PAGE_SIZE)
 
 /* With any limit, so many pages are needed to work at all. */
@@ -60,8 +56,17 @@ int esnap_index_init(struct esnap_index *idx, u64 nr_sectors, u64 cache_size,
 		return err;
 	/* One more: an entry behind the area is never stored, but asked for. */
 	idx->stored = kvcalloc(BITS_TO_LONGS(area_pages(idx) + 1), sizeof(long), GFP_KERNEL);
-	if (idx->stored)
-		return 0;
+	if (!idx->stored)
+		goto err_changes;
+	idx->batch.pages[0] = alloc_page(GFP_KERNEL);
+	if (!idx->batch.pages[0])
+		goto err_stored;
+	idx->batch.nr = 1;
+	return 0;
+
+err_stored:
+	kvfree(idx->stored);
+err_changes:
 	esnap_changes_free(&idx->changes);
 	return -ENOMEM;
 }
@@ -69,6 +74,7 @@ int esnap_index_init(struct esnap_index *idx, u64 nr_sectors, u64 cache_size,
 void esnap_index_free(struct esnap_index *idx)
 {
 	esnap_index_drop_mapping(idx);
+	__free_page(idx->batch.pages[0]);
 	kvfree(idx->stored);
 	esnap_changes_free(&idx->changes);
 }
@@ -159,7 +165,7 @@ static int evict(struct esnap_index *idx, unsigned long target)
 		esnap_sync_sio_init(&sync);
 		esnap_transfer_start(&x, idx->store, REQ_OP_WRITE, &sync.sio);
 		list_for_each_entry_safe(ip, next, &idx->lru, lru) {
-			if (n == EVICT_BATCH || idx->nr_pages - n <= target)
+			if (n == ESNAP_INDEX_BATCH || idx->nr_pages - n <= target)
 				break;
 			if (ip->nr >= area_pages(idx))
 				continue;
@@ -225,7 +231,7 @@ static struct index_page *get_page_of(struct esnap_index *idx, u64 block)
 	}
 	if (idx->nr_pages >= limit) {
 		/* Some at a time: one write for each new page would be slow. */
-		err = evict(idx, limit - min_t(unsigned long, limit / 2, EVICT_BATCH));
+		err = evict(idx, limit - min_t(unsigned long, limit / 2, ESNAP_INDEX_BATCH));
 		if (err)
 			return ERR_PTR(err);
 	}
@@ -348,38 +354,27 @@ int esnap_index_write(struct esnap_index *idx, struct file *file)
 
 /* --- what a later activation reads ------------------------------------------ */
 
-/* Pages for one transfer; fewer than SAVE_BATCH when memory is short. */
-struct page_batch {
-	struct page *pages[SAVE_BATCH];
-	unsigned int nr;
-};
-
-static struct page_batch *alloc_batch(void)
+/* As many pages for one transfer as are to be had now. */
+static struct esnap_page_batch *grow_batch(struct esnap_index *idx)
 {
-	struct page_batch *b = kzalloc(sizeof(*b), GFP_NOIO);
+	struct esnap_page_batch *b = &idx->batch;
 
-	if (!b)
-		return NULL;
-	for (; b->nr < SAVE_BATCH; b->nr++) {
-		b->pages[b->nr] = alloc_page(b->nr ? INDEX_GFP : GFP_NOIO);
+	for (; b->nr < ESNAP_INDEX_BATCH; b->nr++) {
+		b->pages[b->nr] = alloc_page(INDEX_GFP);
 		if (!b->pages[b->nr])
 			break;
 	}
-	if (b->nr)
-		return b;
-	kfree(b);
-	return NULL;
+	return b;
 }
 
-static void free_batch(struct page_batch *b)
+static void shrink_batch(struct esnap_page_batch *b)
 {
-	while (b->nr)
+	while (b->nr > 1)
 		__free_page(b->pages[--b->nr]);
-	kfree(b);
 }
 
 /* The pages @from[0 .. nr) of the index area, which ascend. */
-static int transfer_pages(struct esnap_index *idx, blk_opf_t op, struct page_batch *b,
+static int transfer_pages(struct esnap_index *idx, blk_opf_t op, struct esnap_page_batch *b,
 			  const u64 *from, unsigned int nr)
 {
 	struct esnap_sync_sio sync;
@@ -395,10 +390,10 @@ static int transfer_pages(struct esnap_index *idx, blk_opf_t op, struct page_bat
 }
 
 /* Every page with a block that changed, made from the bitmaps. */
-static int save_changed(struct esnap_index *idx, struct page_batch *b)
+static int save_changed(struct esnap_index *idx, struct esnap_page_batch *b)
 {
 	u64 last = last_in_area(idx);
-	u64 nrs[SAVE_BATCH];
+	u64 nrs[ESNAP_INDEX_BATCH];
 	unsigned int n = 0;
 	u64 block;
 	int err = 0;
@@ -446,11 +441,11 @@ static int save_mapping(struct esnap_index *idx)
 }
 
 /* What is not stored of a group that is stored in part: zeros. */
-static int complete_groups(struct esnap_index *idx, struct page_batch *b, void *groups)
+static int complete_groups(struct esnap_index *idx, struct esnap_page_batch *b, void *groups)
 {
 	u64 group_pages = SECTION_PAGES << esnap_group_shift(idx->nr_sections);
 	u64 nr = area_pages(idx);
-	u64 nrs[SAVE_BATCH];
+	u64 nrs[ESNAP_INDEX_BATCH];
 	unsigned int i, n = 0;
 	u64 page = 0;
 	int err = 0;
@@ -491,11 +486,9 @@ static int tail_entry(struct esnap_index *idx, bool mapping, u64 *tail)
 
 int esnap_index_save(struct esnap_index *idx, bool mapping, void *groups, u64 *tail)
 {
-	struct page_batch *b = alloc_batch();
+	struct esnap_page_batch *b = grow_batch(idx);
 	int err;
 
-	if (!b)
-		return -ENOMEM;
 	err = tail_entry(idx, mapping, tail);
 	if (!err)
 		err = mapping ? save_mapping(idx) : save_changed(idx, b);
@@ -505,7 +498,7 @@ int esnap_index_save(struct esnap_index *idx, bool mapping, void *groups, u64 *t
 	if (!err)
 		err = complete_groups(idx, b, groups);
 	mutex_unlock(&idx->lock);
-	free_batch(b);
+	shrink_batch(b);
 	return err;
 }
 
@@ -540,10 +533,10 @@ static int load_page(struct esnap_index *idx, bool mapping, u64 nr, const __le64
 	return err;
 }
 
-static int load_range(struct esnap_index *idx, bool mapping, struct page_batch *b, u64 from,
+static int load_range(struct esnap_index *idx, bool mapping, struct esnap_page_batch *b, u64 from,
 		      u64 to, u64 end)
 {
-	u64 nrs[SAVE_BATCH];
+	u64 nrs[ESNAP_INDEX_BATCH];
 	unsigned int n, i;
 	int err = 0;
 
@@ -577,17 +570,15 @@ int esnap_index_load(struct esnap_index *idx, bool mapping, const void *groups, 
 {
 	u64 group_pages = SECTION_PAGES << esnap_group_shift(idx->nr_sections);
 	u64 nr_groups = DIV_ROUND_UP_ULL(area_pages(idx), group_pages);
-	struct page_batch *b = alloc_batch();
+	struct esnap_page_batch *b = grow_batch(idx);
 	u64 group;
 	int err;
 
-	if (!b)
-		return -ENOMEM;
 	err = load_tail(idx, mapping, tail, end);
 	for (group = 0; group < nr_groups && !err; group++)
 		if (test_bit_le(group, groups))
 			err = load_range(idx, mapping, b, group * group_pages,
 					 min((group + 1) * group_pages, area_pages(idx)), end);
-	free_batch(b);
+	shrink_batch(b);
 	return err;
 }

@@ -11,6 +11,15 @@
 
 struct file;
 
+/* Index pages that are written out, or read, together. */
+#define ESNAP_INDEX_BATCH 64
+
+/* The first page is always there: while writes are held none may be to be had. */
+struct esnap_page_batch {
+	struct page *pages[ESNAP_INDEX_BATCH];
+	unsigned int nr;
+};
+
 /*
  * The index of one snapshot instant.
  *
@@ -38,6 +47,9 @@ struct esnap_index {
 	unsigned long max_pages;
 	/* Pages that are in the store; all others are zero without reading. */
 	unsigned long *stored;
+
+	/* For esnap_index_save() and esnap_index_load(), which nobody calls at once. */
+	struct esnap_page_batch batch;
 };
 
 /* Sections of the index of an origin of so many sectors; spec 4. */

@@ -38,6 +38,23 @@ static const char *untrackable(struct block_device *bdev)
 	return NULL;
 }
 
+int esnap_origin_misses(const struct esnap_tracker *t, struct bio *bio, const char **why)
+{
+	u64 to = esnap_bio_disk_sector(bio) + bio_sectors(bio);
+
+	/* A new number is a new medium, or an old one that says so. */
+	if (unlikely(t->diskseq != esnap_diskseq(t->disk))) {
+		*why = "its disk reports another medium";
+		return -ENODEV;
+	}
+	if (unlikely(to > t->start + t->nr_sectors &&
+		     esnap_bio_sectors_of(bio, t->dev) > t->nr_sectors)) {
+		*why = "the origin has grown";
+		return -EFBIG;
+	}
+	return 0;
+}
+
 static int describe_origin(struct esnap_tracker *t, struct block_device *bdev)
 {
 	const char *why = untrackable(bdev);

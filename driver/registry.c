@@ -73,6 +73,47 @@ struct esnap_tracker *esnap_registry_find(struct block_device *bdev)
 	return NULL;
 }
 
+static bool overlap(const struct esnap_tracker *a, const struct esnap_tracker *b)
+{
+	return a->disk == b->disk && a->start < b->start + b->nr_sectors &&
+	       b->start < a->start + a->nr_sectors;
+}
+
+int esnap_registry_claim(const struct esnap_tracker *t)
+{
+	struct esnap_tracker *other;
+	unsigned int i;
+
+	lockdep_assert_held(&esnap_outer_lock);
+	for (i = 0; i < esnap_max_devices; i++) {
+		other = minors[i];
+		if (!other || other->stopped || other->state & ELASTIO_SNAP_STATE_UNVERIFIED ||
+		    !overlap(t, other))
+			continue;
+		if (t->dev == other->dev)
+			pr_err("%s is tracked already\n", t->bdev_path);
+		else
+			pr_err("%s shares sectors with %s, which is tracked\n", t->bdev_path,
+			       other->bdev_path);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+void esnap_registry_supersede(const struct esnap_tracker *t)
+{
+	struct esnap_tracker *other;
+	unsigned int i;
+
+	lockdep_assert_held(&esnap_outer_lock);
+	for (i = 0; i < esnap_max_devices; i++) {
+		other = minors[i];
+		if (other && !other->stopped && overlap(t, other))
+			esnap_fail(other->current_epoch, -ESTALE,
+				   "a new snapshot of its sectors is being set up");
+	}
+}
+
 void esnap_registry_publish(struct esnap_tracker *t)
 {
 	lockdep_assert_held(&esnap_outer_lock);
@@ -86,32 +127,39 @@ void esnap_registry_unpublish(struct esnap_tracker *t)
 	synchronize_rcu();
 }
 
-/* Has the origin grown behind our back?  Such a write cannot be tracked. */
-static bool beyond_origin(struct esnap_tracker *t, struct bio *bio, u64 to)
+/*
+ * The tracker's end; false: what its COW file says on disk must be changed
+ * before that, for which the bio must be held.
+ */
+static bool end_tracker(struct esnap_tracker *t, int error, const char *why)
 {
-	return to > t->start + t->nr_sectors &&
-	       esnap_bio_sectors_of(bio, t->dev) > t->nr_sectors;
-}
-
-static void fail_all(struct esnap_tracker *t, int error, const char *why)
-{
+	bool ended = true;
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(t->slots); i++) {
 		struct esnap_epoch *ep = rcu_dereference(t->slots[i]);
 
-		if (ep)
+		if (!ep || READ_ONCE(ep->mode) == ESNAP_PASS)
+			continue;
+		if (READ_ONCE(ep->seal) == ESNAP_OPEN)
 			esnap_fail(ep, error, why);
+		else
+			ended = false;
 	}
+	return ended;
 }
 
-/* The part of the bio that lies on the origin; true: an epoch wants it held. */
-static bool must_hold(struct esnap_tracker *t, struct bio *bio, u64 from, u64 to)
+/* True: an epoch wants the bio held. */
+static bool must_hold(struct esnap_tracker *t, struct bio *bio)
 {
-	int i;
+	u64 from = max_t(u64, esnap_bio_disk_sector(bio), t->start);
+	u64 to = min(esnap_bio_disk_sector(bio) + bio_sectors(bio), t->start + t->nr_sectors);
+	const char *why;
+	int i, err;
 
-	from = max(from, t->start);
-	to = min(to, t->start + t->nr_sectors);
+	err = esnap_origin_misses(t, bio, &why);
+	if (unlikely(err))
+		return !end_tracker(t, err, why);
 	if (from >= to)
 		return false;
 	for (i = 0; i < ARRAY_SIZE(t->slots); i++) {
@@ -126,7 +174,6 @@ static bool must_hold(struct esnap_tracker *t, struct bio *bio, u64 from, u64 to
 bool esnap_registry_filter(struct bio *bio)
 {
 	struct gendisk *disk = esnap_bio_disk(bio);
-	u64 from, to;
 	struct esnap_tracker *t;
 	bool held = false;
 
@@ -135,18 +182,7 @@ bool esnap_registry_filter(struct bio *bio)
 		return false;
 	rcu_read_lock();
 	hash_for_each_possible_rcu(by_disk, t, node, (unsigned long)disk) {
-		if (t->disk != disk)
-			continue;
-		/* A new number is a new medium, or an old one that says so. */
-		if (unlikely(t->diskseq != esnap_diskseq(disk))) {
-			fail_all(t, -ENODEV, "its disk reports another medium");
-			continue;
-		}
-		from = esnap_bio_disk_sector(bio);
-		to = from + bio_sectors(bio);
-		if (unlikely(beyond_origin(t, bio, to)))
-			fail_all(t, -EFBIG, "the origin has grown");
-		if (must_hold(t, bio, from, to)) {
+		if (t->disk == disk && must_hold(t, bio)) {
 			/* The next tracker of the disk sees it when it comes again. */
 			esnap_copy_hold(t, bio);
 			held = true;

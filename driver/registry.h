@@ -24,6 +24,18 @@ void esnap_registry_set(unsigned int minor, struct esnap_tracker *t);
  */
 struct esnap_tracker *esnap_registry_find(struct block_device *bdev);
 
+/*
+ * May a tracker be set up on the sectors of @t?  -EINVAL: another that is verified
+ * has some of them.  Outer lock.
+ */
+int esnap_registry_claim(const struct esnap_tracker *t);
+
+/*
+ * What @t stores escapes the hook: an unverified tracker of the same sectors fails,
+ * since it would miss that.  After a claim, before @t is published.  Outer lock.
+ */
+void esnap_registry_supersede(const struct esnap_tracker *t);
+
 /* Makes the origin's disk visible to the hook, or hides it.  Outer lock. */
 void esnap_registry_publish(struct esnap_tracker *t);
 void esnap_registry_unpublish(struct esnap_tracker *t);

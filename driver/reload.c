@@ -134,7 +134,7 @@ static int begin(struct esnap_tracker *t, struct esnap_epoch *ep, struct block_d
 	esnap_drain(bdev);
 	err = sync_blockdev(bdev);
 	if (!err)
-		err = esnap_fingerprint(bdev, &t->fingerprint);
+		err = esnap_fingerprint(bdev, ep->found, &t->fingerprint);
 	if (!err)
 		return 0;
 err_published:

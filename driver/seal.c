@@ -51,7 +51,7 @@ static int write_clean(struct esnap_epoch *ep)
 	err = esnap_index_save(&ep->index, esnap_tracker_is_snapshot(t), esnap_header_groups(page),
 			       &header.tail_entry);
 	if (!err)
-		err = esnap_fingerprint(t->bdev, &header.fingerprint);
+		err = esnap_fingerprint(t->bdev, ep->found, &header.fingerprint);
 	if (err)
 		return err;
 	esnap_epoch_header(ep, flags_of(ep) | ELASTIO_SNAP_COW_CLEAN, &header.common);

@@ -120,11 +120,9 @@ static int setup(const struct esnap_setup *s)
 	t->state = ELASTIO_SNAP_STATE_ACTIVE | ELASTIO_SNAP_STATE_SNAPSHOT;
 	t->phase = ESNAP_ACTIVE;
 
-	err = -EINVAL;
-	if (esnap_registry_find(origin.bdev)) {
-		pr_err("%s is tracked already\n", t->bdev_path);
+	err = esnap_registry_claim(t);
+	if (err)
 		goto err_tracker;
-	}
 	sb = esnap_origin_super(t, origin.bdev, s->cow);
 	if (IS_ERR(sb)) {
 		err = PTR_ERR(sb);
@@ -150,6 +148,7 @@ static int setup(const struct esnap_setup *s)
 	err = esnap_hook_get();
 	if (err)
 		goto err_image;
+	esnap_registry_supersede(t);
 	esnap_registry_publish(t);
 	err = esnap_epoch_publish(ep, 0, sb);
 	if (err)

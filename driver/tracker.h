@@ -132,6 +132,13 @@ void esnap_tracker_announce_handover(void);
 struct esnap_tracker *esnap_tracker_create(unsigned int minor, const char *path,
 					   struct esnap_bdev *origin);
 
+/*
+ * Is this a write to the origin's disk that shows that the origin is not what it
+ * was, so that not everything can be tracked?  0: no; otherwise the errno that the
+ * tracker fails with, and why.  The bio keeps its disk alive.  Any context.
+ */
+int esnap_origin_misses(const struct esnap_tracker *t, struct bio *bio, const char **why);
+
 /* It has nothing left but itself. */
 void esnap_tracker_free(struct esnap_tracker *t);
 
