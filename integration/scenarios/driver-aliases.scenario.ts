@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { useVm } from '../harness/scenario.js';
 import {
   changedBlocks,
+  cowHeader,
   destroyAndCheckExt4,
   info,
   ioctl,
@@ -12,6 +13,7 @@ import {
   mkfs,
   mountExt4,
   tests,
+  tryIoctl,
 } from './driver.js';
 
 const blockSize = 4096;
@@ -56,7 +58,7 @@ describe('an alias of the origin', () => {
   async function check(device: string, originOffset: number): Promise<void> {
     await vm().sh('sync; cp --sparse=never /dev/elastio-snap0 /tmp/copy');
     await checkWrite(device, originOffset, writtenMib.snapshot);
-    await vm().sh('dd if=/dev/elastio-snap0 bs=1M iflag=direct status=none | cmp - /tmp/copy');
+    await vm().sh(`${tests}/imagecheck same /dev/elastio-snap0 /tmp/copy`);
     await ioctl(vm(), 'inc', 0);
     await vm().sh('sync');
     await checkWrite(device, originOffset, writtenMib.incremental);
@@ -92,6 +94,13 @@ describe('an alias of the origin', () => {
 
   it('is another partition that overlaps it', async () => {
     await check(`${disk}-part2`, -filesystemMib * mib);
+  });
+
+  it('cannot be tracked beside it', async () => {
+    const other = `${disk}-part2`;
+    await vm().sh(`${mkfs('ext4', other)} && mkdir -p /b && mount ${other} /b`);
+    assert.equal(await tryIoctl(vm(), 'setup', other, '/b/cow', 1, 8), 'EINVAL');
+    await vm().sh(`dmesg | grep 'shares sectors with .*, which is tracked' && umount /b`);
   });
 
   it('is a mapped device on such a partition, whose bios are nested in its own', async () => {
@@ -150,4 +159,14 @@ describe('an origin that grows', () => {
       await destroyAndCheckExt4(vm(), 0, origin);
     });
   }
+
+  it('ends a COW file that says it is complete before its tracker fails', async () => {
+    const header = await cowHeader(vm(), origin, '/t/cow');
+    await vm().sh('umount /t');
+    assert.ok((await header()).isClean);
+    await grow();
+    await vm().sh(`dd if=/dev/urandom of=${origin} bs=1M seek=32 count=1 oflag=direct status=none`);
+    assert.equal((await info(vm(), 0)).error, -27);
+    assert.ok(!(await header()).isClean);
+  });
 });

@@ -148,7 +148,7 @@ class Origin {
   }
 
   async checkImage(): Promise<void> {
-    await this.vm.sh(`dd if=${this.image} bs=1M iflag=direct status=none | cmp - ${this.copy}`);
+    await this.vm.sh(`${tests}/imagecheck same ${this.image} ${this.copy}`);
   }
 
   async checkChanges(): Promise<void> {

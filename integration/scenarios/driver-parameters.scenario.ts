@@ -69,13 +69,12 @@ describe('the module', () => {
     await vm().sh(`! echo 0 > ${parameter}; test $(cat ${parameter}) = 1`);
     await vm().sh('dd if=/dev/urandom of=/t/data bs=1M count=16 status=none; sync');
     await ioctl(vm(), 'setup', origin, '/t/cow', 0, 24);
-    const read = 'dd if=/dev/elastio-snap0 bs=1M iflag=direct status=none';
-    await vm().sh(`${read} of=/tmp/image`);
+    await vm().sh('dd if=/dev/elastio-snap0 of=/tmp/image bs=1M iflag=direct status=none');
     await vm().sh(
       'fio --name=w --filename=/t/data --rw=randwrite --bs=64k --size=16M --direct=1 --ioengine=libaio --iodepth=32 --minimal > /dev/null; dd if=/dev/zero of=/t/data bs=4M count=4 oflag=direct conv=notrunc status=none',
     );
     assert.equal((await info(vm(), 0)).error, 0);
-    await vm().sh(`${read} | cmp - /tmp/image && rm /tmp/image`);
+    await vm().sh(`${tests}/imagecheck same /dev/elastio-snap0 /tmp/image && rm /tmp/image`);
     await ioctl(vm(), 'destroy', 0);
   });
 
@@ -112,7 +111,7 @@ describe('the module', () => {
       await vm().sh(`${reload(0)} && while pgrep fio; do sleep 0.1; done`);
       assert.equal((await info(vm(), 0)).error, 0);
       assert.ok((await savedMib()) - before >= 16);
-      await vm().sh('dd if=/dev/elastio-snap0 bs=1M iflag=direct status=none | cmp - /tmp/image');
+      await vm().sh(`${tests}/imagecheck same /dev/elastio-snap0 /tmp/image`);
       await ioctl(vm(), 'destroy', 0);
     } finally {
       await vm().run(

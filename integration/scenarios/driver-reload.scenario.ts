@@ -225,6 +225,17 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
     assert.equal((await info(vm(), 0)).error, -116);
   });
 
+  it('fails when a new snapshot is set up beside it', async () => {
+    await unloadAndLoad();
+    await announce('snapshot');
+    // Without recovery its filesystem is not taken for there.
+    await vm().sh(`mount -o ro,noload ${origin} /t && mount -o remount,rw /t`);
+    assert.equal((await info(vm(), 0)).state, states.unverifiedSnapshot);
+    await ioctl(vm(), 'setup', origin, '/t/cow2', 1, 8);
+    assert.equal((await info(vm(), 0)).error, -116);
+    await ioctl(vm(), 'destroy', 1);
+  });
+
   it('is refused on a filesystem that is mounted for writing, and where nothing can be tracked', async () => {
     const tried = (...words: string[]): Promise<string> => tryIoctl(vm(), ...words);
     assert.equal(await tried('reload-inc', origin, '/cow1', '0'), 'EBUSY');

@@ -99,6 +99,23 @@ export async function destroyAndCheckExt4(vm: Vm, minor: number, device: string)
   await vm.sh(`umount ${device} && e2fsck -fn ${device}`);
 }
 
+/**
+ * The header of a COW file as it is on the device, wherever its filesystem is by then; looked up while it is mounted.
+ */
+export async function cowHeader(
+  vm: Vm,
+  device: string,
+  cow: string,
+): Promise<() => Promise<{ isClean: boolean }>> {
+  const [sector = ''] = (await vm.sh(`sync; ${tests}/imagecheck extents ${cow}`)).split(' ');
+  return async () => {
+    const flags = await vm.sh(
+      `dd if=${device} bs=512 skip=${sector} count=1 iflag=direct status=none | od -A n -t u4 -j 4 -N 4`,
+    );
+    return { isClean: (Number(flags) & 1) !== 0 };
+  };
+}
+
 /** The changed blocks since a snapshot of minor 0, as the driver tells them, in extents. */
 export async function changedBlocks(vm: Vm, seqId: number): Promise<[number, number][]> {
   const text = await tryIoctl(vm, 'changes', 0, seqId, 65536);
@@ -114,7 +131,7 @@ export async function copyImage(vm: Vm, copy: string): Promise<void> {
 
 /** Fails unless the image of minor 0 is what `copyImage` has kept. */
 export async function checkImage(vm: Vm, copy: string): Promise<void> {
-  await vm.sh(`dd if=${image} bs=1M iflag=direct status=none | cmp - ${copy}`);
+  await vm.sh(`${tests}/imagecheck same ${image} ${copy}`);
 }
 
 /** Overwrites blocks of /t/data at a random place, and makes new files in /t. */
