@@ -95,6 +95,9 @@ describe('a tracker of what can be detached', () => {
   });
 
   before(() => loadDriver(vm()));
+  afterEach(async () => {
+    await vm().run(`umount /t; ${tests}/ioctl-tool destroy 0; modprobe -r scsi_debug`);
+  });
 
   /** Makes device busy with nothing once its tracker is dormant, and once it is unverified. */
   async function checkDetach(
@@ -157,7 +160,7 @@ describe('a tracker of what can be detached', () => {
 
   // A disk whose medium can be exchanged, and that says that it was.
   const exchange =
-    'echo 0 > /sys/bus/pseudo/drivers/scsi_debug/virtual_gb; blockdev --getsz DISK > /dev/null';
+    'echo 1 > /sys/bus/pseudo/drivers/scsi_debug/virtual_gb; blockdev --getsz DISK > /dev/null';
   for (const mode of ['snapshot', 'incremental', 'dormant'] as const) {
     it(`does not trust a disk that reports another medium: ${mode}`, async () => {
       await vm().sh(
