@@ -73,9 +73,10 @@ struct esnap_tracker *esnap_registry_find(struct block_device *bdev)
 	return NULL;
 }
 
+/* A disk that is gone can have left its address, but not its number, to another. */
 static bool overlap(const struct esnap_tracker *a, const struct esnap_tracker *b)
 {
-	return a->disk == b->disk && a->start < b->start + b->nr_sectors &&
+	return a->disk == b->disk && a->diskseq == b->diskseq && a->start < b->start + b->nr_sectors &&
 	       b->start < a->start + a->nr_sectors;
 }
 
@@ -88,7 +89,7 @@ int esnap_registry_claim(const struct esnap_tracker *t)
 	for (i = 0; i < esnap_max_devices; i++) {
 		other = minors[i];
 		if (!other || other->stopped || other->state & ELASTIO_SNAP_STATE_UNVERIFIED ||
-		    !overlap(t, other))
+		    (t->dev != other->dev && !overlap(t, other)))
 			continue;
 		if (t->dev == other->dev)
 			pr_err("%s is tracked already\n", t->bdev_path);

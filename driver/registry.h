@@ -25,8 +25,8 @@ void esnap_registry_set(unsigned int minor, struct esnap_tracker *t);
 struct esnap_tracker *esnap_registry_find(struct block_device *bdev);
 
 /*
- * May a tracker be set up on the sectors of @t?  -EINVAL: another that is verified
- * has some of them.  Outer lock.
+ * May a tracker be set up on the device of @t?  -EINVAL: another that is verified
+ * has it, or some of its sectors.  Outer lock.
  */
 int esnap_registry_claim(const struct esnap_tracker *t);
 
