@@ -76,8 +76,8 @@ struct esnap_tracker *esnap_registry_find(struct block_device *bdev)
 /* A disk that is gone can have left its address, but not its number, to another. */
 static bool overlap(const struct esnap_tracker *a, const struct esnap_tracker *b)
 {
-	return a->disk == b->disk && a->diskseq == b->diskseq && a->start < b->start + b->nr_sectors &&
-	       b->start < a->start + a->nr_sectors;
+	return a->disk == b->disk && a->diskseq == b->diskseq &&
+	       a->start < b->start + b->nr_sectors && b->start < a->start + a->nr_sectors;
 }
 
 int esnap_registry_claim(const struct esnap_tracker *t)
