@@ -21,6 +21,7 @@ import { diskArguments, diskPath, type DiskSpec } from './disk.js';
 import { findComplaint } from './dmesg.js';
 import { packagesImage, payloadImage, sshKeys } from './payload.js';
 import { runCommand, say, type CommandResult } from './process.js';
+import { RemoteShell } from './remote-shell.js';
 
 export interface VmOptions {
   name: string;
@@ -71,6 +72,8 @@ export class Vm {
   #dmesgSeen = 0;
   #stopped = false;
   #boots = 0;
+  /** Shells in the guest that wait for a command. */
+  #idleShells: RemoteShell[] = [];
   private qemu: ChildProcess;
 
   private constructor(
@@ -148,7 +151,12 @@ export class Vm {
     const serial = join(this.options.logDir, 'serial.log');
     renameSync(serial, join(this.options.logDir, `serial-${String(this.#boots)}.log`));
     this.#dmesgSeen = 0;
+    this.#closeShells();
     this.qemu = this.#start();
+  }
+
+  #closeShells(): void {
+    for (const shell of this.#idleShells.splice(0)) shell.close();
   }
 
   #start(): ChildProcess {
@@ -197,12 +205,14 @@ export class Vm {
   async run(command: string, options: RunOptions = {}): Promise<CommandResult> {
     this.#requireRunning();
     const timeoutMs = options.timeoutMs ?? runTimeoutMs;
-    const argv = ['ssh', ...this.#ssh, 'root@guest', command];
     const startMs = Date.now();
-    const result = await runCommand(argv, {
-      timeoutMs,
-      ...(options.stdin === undefined ? {} : { stdin: options.stdin }),
-    });
+    const result =
+      options.stdin === undefined
+        ? await this.#runInShell(command, timeoutMs)
+        : await runCommand(['ssh', ...this.#ssh, 'root@guest', command], {
+            timeoutMs,
+            stdin: options.stdin,
+          });
     const seconds = ((Date.now() - startMs) / 1000).toFixed(1);
     const text = `$ ${command}\n${result.stdout}${result.stderr}[${String(result.status)}, ${seconds} s]\n`;
     await writeFile(join(this.options.logDir, 'commands.log'), text, {
@@ -212,6 +222,16 @@ export class Vm {
       await delay(500);
       this.#requireRunning();
     }
+    return result;
+  }
+
+  /** Runs a command in a shell that has nothing else to do. */
+  async #runInShell(command: string, timeoutMs: number): Promise<CommandResult> {
+    let shell = this.#idleShells.pop();
+    if (!shell || shell.lost)
+      shell = new RemoteShell(['ssh', ...this.#ssh, 'root@guest', 'exec bash']);
+    const result = await shell.run(command, timeoutMs);
+    if (!shell.lost) this.#idleShells.push(shell);
     return result;
   }
 
@@ -296,6 +316,7 @@ export class Vm {
   /** Ends the guest at once, as a power failure would, and removes its disks. */
   kill(): void {
     this.#stopped = true;
+    this.#closeShells();
     this.qemu.kill('SIGKILL');
     rmSync(this.directory, { recursive: true, force: true });
   }

@@ -24,7 +24,12 @@ describe('test machine', () => {
   it('returns output and exit status of a command', async () => {
     const result = await vm().run('echo out; echo err >&2; cat; exit 3', { stdin: 'in' });
     assert.deepEqual(result, { status: 3, stdout: 'out\nin', stderr: 'err\n' });
+    const alone = await vm().run("cd /; echo 'it''s' \"out\"\nprintf err >&2; cat; exit 3");
+    assert.deepEqual(alone, { status: 3, stdout: 'its out\n', stderr: 'err' });
+    assert.equal(await vm().sh('sleep 100 > /dev/null 2>&1 & pwd'), '/root\n');
     await assert.rejects(vm().sh('echo why >&2; false'), /status 1.*why/s);
+    await assert.rejects(vm().sh('echo so far; sleep 100', { timeoutMs: 2000 }), /2000 ms\nso far/);
+    await Promise.all(['1', '2'].map((number) => vm().sh(`sleep 0.${number}; echo ${number}`)));
   });
 
   it('gives every disk its size, its block size and a name of its own', async () => {
