@@ -178,7 +178,8 @@ describe('devices', () => {
     );
   });
 
-  afterEach(async () => {
+  afterEach(async function () {
+    if (this.currentTest?.state === 'passed') return;
     await vm().run(
       `for n in 0 1; do ${tests}/ioctl-tool destroy $n; umount /t$n; done; udevadm settle; vgremove -qq -f -y vg; cryptsetup close crypt
        dmsetup remove_all; mdadm --stop --scan; losetup -D; modprobe -r scsi_debug`,

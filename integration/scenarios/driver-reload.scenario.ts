@@ -47,7 +47,7 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
   beforeEach(async () => {
     await mountExt4(vm(), origin, '/t', '-b 4096');
     await vm().sh(
-      'cp -r /etc /t/kept && dd if=/dev/urandom of=/t/data bs=1M count=8 status=none && dd if=/dev/zero of=/t/other bs=1M count=16 status=none',
+      'cp -r /etc/lvm /t/kept && dd if=/dev/urandom of=/t/data bs=1M count=8 status=none && dd if=/dev/zero of=/t/other bs=1M count=16 status=none',
     );
     await ioctl(vm(), 'setup', origin, '/t/cow1', 0, cowMib);
     await copyImage(vm(), copy);
