@@ -37,7 +37,9 @@ describe('a tracker whose filesystem is unmounted', () => {
   });
   beforeEach(async () => {
     await mountExt4(vm(), origin, '/t', '-b 4096');
-    await vm().sh('cp -r /etc/lvm /t/kept && dd if=/dev/urandom of=/t/data bs=1M count=8 status=none');
+    await vm().sh(
+      'cp -r /etc/lvm /t/kept && dd if=/dev/urandom of=/t/data bs=1M count=8 status=none',
+    );
     await ioctl(vm(), 'setup', origin, '/t/cow1', 0, cowMib);
     await vm().sh(`${tests}/imagecheck extents /t/cow1 > /tmp/cow1`);
     await copyImage(vm(), copy);

@@ -17,7 +17,9 @@ describe('the end of a tracked filesystem', () => {
   });
   beforeEach(async () => {
     await mountExt4(vm(), origin, '/t');
-    await vm().sh('cp -r /etc/lvm /t/kept && cd /t && find kept -type f | xargs sha256sum > /tmp/sums');
+    await vm().sh(
+      'cp -r /etc/lvm /t/kept && cd /t && find kept -type f | xargs sha256sum > /tmp/sums',
+    );
   });
 
   async function bringTo(state: State): Promise<void> {
