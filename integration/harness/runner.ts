@@ -14,7 +14,9 @@ import { say } from './process.js';
 
 const minuteMs = 60_000;
 const parallelSuites = 2;
-const suiteLimitMs = 30 * minuteMs;
+/** What a scenario may take of its usual times when it runs at full length. */
+const lengthFactor = process.env['ELIO_LENGTH'] === 'long' ? 20 : 1;
+const suiteLimitMs = lengthFactor * 30 * minuteMs;
 const results = join(repository, 'build', 'test-results');
 const dist = join(repository, 'dist');
 
@@ -66,7 +68,7 @@ export function scenarioSuites(): Suite[] {
     .map((file) => ({
       name: basename(file, '.scenario.js'),
       files: [file],
-      timeoutMs: 10 * minuteMs,
+      timeoutMs: lengthFactor * 10 * minuteMs,
     }));
 }
 

@@ -116,7 +116,7 @@ describe('the instant of a snapshot', () => {
     const slow = '/dev/mapper/slow';
     await vm().sh(makeSlow);
     await mountExt4(vm(), slow, '/t', '-b 4096');
-    await checkRounds(`/t/a,2 /t/b,2,${slow},0`, 4, 8, slow, rounds(2, 1000), () => slowDown(0));
+    await checkRounds(`/t/a,2 /t/b,2,${slow},0`, 4, 8, slow, rounds(2, 100), () => slowDown(0));
     await vm().sh(`umount /t && e2fsck -fn ${slow} && udevadm settle; dmsetup remove slow`);
   });
 
@@ -126,7 +126,8 @@ describe('the instant of a snapshot', () => {
     );
     await mountExt4(vm(), '/dev/loop0p1', '/t', '-b 4096');
     const targets = `/t/a,2 /t/b,2,/dev/loop0,${partitionStart}`;
-    await checkRounds(targets, 4, 8, '/dev/loop0p1', rounds(2, 1000), () =>
+    // Two transitions each.
+    await checkRounds(targets, 4, 8, '/dev/loop0p1', rounds(2, 500), () =>
       slowDown(partitionStart),
     );
     await vm().sh(
