@@ -7,6 +7,7 @@ SHELL := /bin/bash
 KERNEL ?= 6.1
 SCENARIO ?=
 KERNELS ?=
+FAULTS ?=
 DISKS ?= data:1024
 CMD ?=
 VMS ?= 2
@@ -50,6 +51,9 @@ test: prepare ## everything: lint, unit tests, every scenario in VMs on one kern
 
 matrix: prepare ## the driver's scenarios on every kernel, or on KERNELS="a b", or SCENARIO=name
 	@node dist/integration/matrix.js $(KERNELS) $(SCENARIO:%=--scenario %)
+
+test-selfcheck: prepare ## break the driver's promises one by one: tests must fail each time
+	@node dist/integration/selfcheck.js $(FAULTS)
 
 unit: prepare ## the unit tests
 	@node $(harness)/run.js unit

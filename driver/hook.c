@@ -18,6 +18,7 @@
 #include <linux/wait.h>
 
 #include "esnap.h"
+#include "fault.h"
 #include "hook.h"
 #include "mount.h"
 #include "registry.h"
@@ -116,15 +117,18 @@ static void notrace on_mount(unsigned long ip, unsigned long parent_ip, struct f
 }
 #endif
 
+#define HOOK(of, callback) { .address = of, .function = #of, .ops.func = callback }
+
 static struct {
 	struct ftrace_ops ops;
+	void *address;
 	char *function;
 } hooks[] = {
-	{ .function = "submit_bio_noacct", .ops.func = on_submit_bio },
-	{ .function = "generic_shutdown_super", .ops.func = on_shutdown_super },
-	{ .function = "get_tree_bdev", .ops.func = on_get_tree },
+	HOOK(submit_bio_noacct, on_submit_bio),
+	HOOK(generic_shutdown_super, on_shutdown_super),
+	HOOK(get_tree_bdev, on_get_tree),
 #ifdef ESNAP_MOUNT_BDEV
-	{ .function = "mount_bdev", .ops.func = on_mount },
+	HOOK(mount_bdev, on_mount),
 #endif
 };
 
@@ -134,13 +138,28 @@ static void forget_function(struct ftrace_ops *ops)
 	ftrace_set_filter(ops, NULL, 0, 1);
 }
 
+/*
+ * By its address, which is quick: by its name it is compared with every function
+ * of the kernel, a second's work for all hooks on a slow processor.  But what
+ * has that address here need not be where ftrace knows it (a jump table of CFI).
+ */
+static int set_function(int i)
+{
+	struct ftrace_ops *ops = &hooks[i].ops;
+	char *function = hooks[i].function;
+
+	if (!ftrace_set_filter_ip(ops, (unsigned long)hooks[i].address, 0, 1))
+		return 0;
+	return ftrace_set_filter(ops, function, strlen(function), 1);
+}
+
 static int install(int i)
 {
 	struct ftrace_ops *ops = &hooks[i].ops;
 	int err;
 
 	ops->flags = FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT | ESNAP_FTRACE_FLAGS;
-	err = ftrace_set_filter(ops, hooks[i].function, strlen(hooks[i].function), 1);
+	err = set_function(i);
 	if (!err)
 		err = register_ftrace_function(ops);
 	if (!err)
@@ -196,6 +215,8 @@ void esnap_hook_put(void)
 
 void esnap_hook_wait_frames(void)
 {
+	if (esnap_fault(forget_frame))
+		return;
 	wait_event(frames_gone, !atomic_read(&nr_frames));
 	/* A frame that has counted itself out may still have to return. */
 	synchronize_rcu_tasks();

@@ -4,6 +4,7 @@
 #include <linux/mm.h>
 #include <linux/slab.h>
 
+#include "fault.h"
 #include "header.h"
 #include "index.h"
 
@@ -381,6 +382,8 @@ static int transfer_pages(struct esnap_index *idx, blk_opf_t op, struct esnap_pa
 	struct esnap_transfer x;
 	unsigned int i;
 
+	if (op == REQ_OP_WRITE && esnap_fault(lose_index_page))
+		nr--;
 	esnap_sync_sio_init(&sync);
 	esnap_transfer_start(&x, idx->store, op, &sync.sio);
 	for (i = 0; i < nr; i++)

@@ -10,6 +10,12 @@ const moduleScript = join(repository, 'integration', 'harness', 'image', 'module
 const udevRules = join(repository, 'agent', 'packaging', '10-elio-snap.rules');
 const guest = join(repository, 'integration', 'guest');
 
+/**
+ * The fault point (driver/fault.h) that the tests' driver is to have switched on, or 'none' for a driver that has them; from
+ * ELIO_FAULT. Without it the driver has no fault points.
+ */
+export const fault = process.env['ELIO_FAULT'];
+
 /** Builds the driver for a kernel and returns the path of its .ko, which elio-test.ko lies beside; rejects with the compiler's output. */
 export async function buildModule(kernel: string): Promise<string> {
   const inputs = [
@@ -18,9 +24,11 @@ export async function buildModule(kernel: string): Promise<string> {
     await fingerprint(join(repository, 'driver')),
     await fingerprint(join(guest, 'module')),
   ];
+  const makeArguments = ['W=1', ...(fault === undefined ? [] : ['FAULTS=1'])];
+  inputs.push(...makeArguments);
   const directory = await artifact(`module-${kernel}`, inputs, async (out) => {
     say(`building elastio-snap.ko for kernel ${kernel}`);
-    const warnings = warningsIn(await compileModule(kernel, out, ['W=1']));
+    const warnings = warningsIn(await compileModule(kernel, out, makeArguments));
     if (warnings.length > 0)
       throw new Error(`the compiler for kernel ${kernel} warns:\n${warnings.join('\n')}`);
   });

@@ -28,6 +28,12 @@ export interface Suite {
   timeoutMs: number;
   /** A key of the kernel table; the default kernel when left out. */
   kernel?: string;
+  /** The fault point (driver/fault.h) that is switched on: a test must fail then. */
+  fault?: string;
+  /** Only the tests whose names match this. */
+  grep?: string;
+  /** It is no news that a test fails, but that none does. */
+  mustFail?: boolean;
 }
 
 /** What suite.js leaves: a suite that broke down before its tests has none of them and one failure. */
@@ -117,6 +123,8 @@ async function runSuite(suite: Suite, verbose: boolean): Promise<SuiteResult> {
         ...process.env,
         ELIO_LOG_DIR: directory,
         ...(suite.kernel === undefined ? {} : { ELIO_KERNEL: suite.kernel }),
+        ...(suite.fault === undefined ? {} : { ELIO_FAULT: suite.fault }),
+        ...(suite.grep === undefined ? {} : { GREP: suite.grep }),
       },
     });
     const output = createWriteStream(log);
@@ -139,7 +147,9 @@ async function runSuite(suite: Suite, verbose: boolean): Promise<SuiteResult> {
   const result = readResult(join(directory, 'result.json'));
   const seconds = Math.round((Date.now() - startMs) / 1000);
   const summary = `${String(result.passed)} passed, ${String(result.failed)} failed, ${String(seconds)} s`;
-  if (result.failed === 0) {
+  if (suite.mustFail) {
+    say(`${suite.name}: ${result.failed > 0 ? 'fails, as it must' : 'PASSES'} (${summary})`);
+  } else if (result.failed === 0) {
     say(`${suite.name}: ok (${summary})`);
     for (const entry of readdirSync(directory, { withFileTypes: true })) {
       if (entry.isDirectory()) rmSync(join(directory, entry.name), { recursive: true });

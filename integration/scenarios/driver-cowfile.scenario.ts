@@ -6,6 +6,7 @@ import {
   checkImage,
   copyImage,
   info,
+  insmod,
   ioctl,
   loadDriver,
   mountExt4,
@@ -110,7 +111,7 @@ describe('the COW file', () => {
     await ioctl(vm(), 'setup', origin, '/t/cow', 0, 30);
     await copyImage(vm(), copy);
     await vm().sh(overwrite);
-    await vm().sh('umount /t && rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko');
+    await vm().sh(`umount /t && rmmod elastio-snap && ${insmod}`);
     await ioctl(vm(), 'reload-snap', origin, '/cow', 0);
     await vm().sh(`mount ${origin} /t`);
     assert.deepEqual([(await info(vm(), 0)).state, (await info(vm(), 0)).error], [3, 0]);

@@ -2,11 +2,11 @@
 // The module's parameters with their bounds, and what an administrator finds in the kernel log.
 import assert from 'node:assert/strict';
 import { useVm } from '../harness/scenario.js';
-import { info, ioctl, mountExt4, tests, tryIoctl } from './driver.js';
+import { info, insmod, ioctl, mountExt4, tests, tryIoctl } from './driver.js';
 
 describe('the module', () => {
   const vm = useVm({ name: 'parameters', disks: [{ name: 'origin', sizeMib: 64 }] });
-  const load = (parameters = ''): string => `insmod /opt/elio/elastio-snap.ko ${parameters}`;
+  const load = (parameters = ''): string => `${insmod} ${parameters}`;
   let origin = '';
 
   before(async () => {

@@ -6,6 +6,7 @@ import {
   checkImage,
   copyImage,
   info,
+  insmod,
   ioctl,
   loadDriver,
   mountExt4,
@@ -63,7 +64,7 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
   });
 
   async function unloadAndLoad(): Promise<void> {
-    await vm().sh('umount /t && rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko');
+    await vm().sh(`umount /t && rmmod elastio-snap && ${insmod}`);
   }
 
   async function announce(mode: Mode, cow = '/cow1', cache = 0): Promise<void> {
@@ -203,7 +204,7 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
     await announce('snapshot');
     await ioctl(vm(), 'destroy', 0);
     await announce('snapshot');
-    await vm().sh('rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko');
+    await vm().sh(`rmmod elastio-snap && ${insmod}`);
     assert.equal(await headerOnDisk(), before);
     await announce('snapshot');
     await mountActive('snapshot');
@@ -321,7 +322,7 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
     const attach = (mib: number): string =>
       `dmsetup create sized --table "0 ${mib * 2048} linear ${copy} 0"`;
     await vm().sh(
-      `modprobe dm-mod && umount /t && rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko && ${attach(52)}`,
+      `modprobe dm-mod && umount /t && rmmod elastio-snap && ${insmod} && ${attach(52)}`,
     );
     await mountExt4(vm(), sized, '/t', '-b 4096');
     await ioctl(vm(), 'setup', sized, '/t/cow1', 0, 8);

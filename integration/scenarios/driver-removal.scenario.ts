@@ -6,6 +6,7 @@ import { useVm } from '../harness/scenario.js';
 import {
   cowHeader,
   info,
+  insmod,
   ioctl,
   kernelIsBefore,
   loadDriver,
@@ -74,7 +75,7 @@ for (const { bus, remove } of kinds) {
       await ioctl(vm(), 'destroy', 0);
 
       await pull('unverified', async () => {
-        await vm().sh('umount /t && rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko');
+        await vm().sh(`umount /t && rmmod elastio-snap && ${insmod}`);
         await ioctl(vm(), 'reload-snap', vm().disk('unverified'), '/cow', 0);
       });
       const unverified = await info(vm(), 0);

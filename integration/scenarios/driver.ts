@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the driver's scenarios share: the module, its ioctls (through integration/guest/ioctl-tool.c), filesystems to track.
 import assert from 'node:assert/strict';
+import { fault } from '../harness/payload.js';
 import type { Vm } from '../harness/vm.js';
 
 export const tests = '/opt/elio/tests';
@@ -43,8 +44,11 @@ export async function kernelIsBefore(vm: Vm, major: number, minor: number): Prom
   return isMajor < major || (isMajor === major && isMinor < minor);
 }
 
+/** The command that loads the driver. */
+export const insmod = `insmod /opt/elio/elastio-snap.ko${fault === undefined ? '' : ` fault=${fault}`}`;
+
 export async function loadDriver(vm: Vm): Promise<void> {
-  await vm.sh('insmod /opt/elio/elastio-snap.ko');
+  await vm.sh(insmod);
 }
 
 /** Makes one ioctl and resolves with 'ok', the number asked for, or the name of the errno. */
