@@ -132,7 +132,7 @@ static int check_proof(struct activation *a)
 		return err;
 	if (!h->fingerprint)
 		return refuse(a, -EOPNOTSUPP, "its filesystem does not tell whether it changed");
-	if (!esnap_fault(no_fingerprint) &&
+	if (!esnap_fault("no_fingerprint") &&
 	    (a->t->stale || h->fingerprint != a->t->fingerprint))
 		return refuse(a, -ESTALE, "its filesystem was changed while nobody looked");
 	if (h->nr_extents != a->map->nr ||

@@ -68,7 +68,7 @@ static struct esnap_save *start_save(struct esnap_epoch *ep, struct bio *held, u
 	struct esnap_target target = own ? esnap_target(own) : esnap_target_disk_of(held);
 	u64 base = own ? 0 : t->start;
 	u64 room = free_blocks(ep);
-	int limit = esnap_fault(no_limit) ? INT_MAX :
+	int limit = esnap_fault("no_limit") ? INT_MAX :
 					    READ_ONCE(esnap_pending_max_mib) << (20 - PAGE_SHIFT);
 	int used = atomic_read(&t->save_pool.nr_pages);
 	u64 sectors, sector = first * ELASTIO_SNAP_BLOCK_SECTORS;
@@ -394,7 +394,7 @@ static void release_work(struct work_struct *work)
 	blk_start_plug(&plug);
 	while ((bio = bio_list_pop(&bios))) {
 		/* The hook sees it again, and finds that it may pass. */
-		if (esnap_fault(lose_bio) && bio->bi_iter.bi_sector % 64 == 8)
+		if (esnap_fault("lose_bio") && bio->bi_iter.bi_sector % 64 == 8)
 			bio_endio(bio);
 		else
 			submit_bio_noacct(bio);

@@ -17,7 +17,7 @@
 #include "extents.h"
 #include "fault.h"
 
-#define COW_FLAGS (esnap_fault(no_pin) ? 0 : S_IMMUTABLE | S_SWAPFILE)
+#define COW_FLAGS (esnap_fault("no_pin") ? 0 : S_IMMUTABLE | S_SWAPFILE)
 
 /* Of the superblock of ext2, ext3 and ext4, in words of 32 bits. */
 #define EXT4_SUPER_OFFSET 1024

@@ -177,7 +177,7 @@ int esnap_epoch_publish(struct esnap_epoch *ep, unsigned int slot, struct super_
 	rcu_assign_pointer(t->slots[slot], ep);
 	synchronize_rcu();
 
-	if (esnap_fault(publish_early)) {
+	if (esnap_fault("publish_early")) {
 		WRITE_ONCE(ep->mode, ESNAP_SNAPSHOT);
 		WRITE_ONCE(ep->settled, true);
 	}
@@ -199,7 +199,7 @@ int esnap_epoch_publish(struct esnap_epoch *ep, unsigned int slot, struct super_
 		pr_warn("%s: the filesystem was thawed by somebody else\n", t->bdev_path);
 	if (err)
 		goto err_unpublish;
-	if (!esnap_fault(no_drain))
+	if (!esnap_fault("no_drain"))
 		esnap_drain(bdev);
 	return 0;
 
@@ -340,7 +340,9 @@ bool esnap_epoch_admits(struct esnap_epoch *ep, struct bio *bio, u64 sector, u64
 	}
 	if (READ_ONCE(ep->seal) != ESNAP_OPEN)
 		return false;
-	if (esnap_fault(skip_save) || (esnap_fault(pass_discard) && bio_op(bio) == REQ_OP_DISCARD))
+	if (esnap_fault("skip_save"))
+		return true;
+	if (esnap_fault("pass_discard") && bio_op(bio) == REQ_OP_DISCARD)
 		return true;
 	if (mode == ESNAP_SNAPSHOT)
 		/* A discard that the device will refuse changes nothing. */
@@ -351,7 +353,7 @@ bool esnap_epoch_admits(struct esnap_epoch *ep, struct bio *bio, u64 sector, u64
 		esnap_fail(ep, -EIO, "somebody writes to the COW file's blocks");
 		return true;
 	}
-	if (esnap_fault(drop_bit))
+	if (esnap_fault("drop_bit"))
 		first++;
 	esnap_index_mark(&ep->index, bm, first, last);
 	return true;

@@ -215,7 +215,7 @@ void esnap_hook_put(void)
 
 void esnap_hook_wait_frames(void)
 {
-	if (esnap_fault(forget_frame))
+	if (esnap_fault("forget_frame"))
 		return;
 	wait_event(frames_gone, !atomic_read(&nr_frames));
 	/* A frame that has counted itself out may still have to return. */

@@ -174,7 +174,7 @@ static void end_piece(struct bio *clone)
 		smp_mb(); /* pairs with the barriers of marking and failing */
 		if (READ_ONCE(ep->mode) != ESNAP_SNAPSHOT)
 			rd->status = BLK_STS_IOERR;
-		else if (piece->from_origin && !esnap_fault(no_second_look) &&
+		else if (piece->from_origin && !esnap_fault("no_second_look") &&
 			 esnap_bitmap_next_set(&ep->index.changes.changed, piece->first,
 					       piece->last) <= piece->last)
 			rd->redo = true;

@@ -382,7 +382,7 @@ static int transfer_pages(struct esnap_index *idx, blk_opf_t op, struct esnap_pa
 	struct esnap_transfer x;
 	unsigned int i;
 
-	if (op == REQ_OP_WRITE && esnap_fault(lose_index_page))
+	if (op == REQ_OP_WRITE && esnap_fault("lose_index_page"))
 		nr--;
 	esnap_sync_sio_init(&sync);
 	esnap_transfer_start(&x, idx->store, op, &sync.sio);

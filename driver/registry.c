@@ -184,7 +184,7 @@ bool esnap_registry_filter(struct bio *bio)
 		return false;
 	rcu_read_lock();
 	hash_for_each_possible_rcu(by_disk, t, node, (unsigned long)disk) {
-		if (esnap_fault(miss_alias) && !esnap_bio_sectors_of(bio, t->dev))
+		if (esnap_fault("miss_alias") && !esnap_bio_sectors_of(bio, t->dev))
 			continue;
 		if (t->disk == disk && must_hold(t, bio)) {
 			/* The next tracker of the disk sees it when it comes again. */

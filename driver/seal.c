@@ -148,7 +148,7 @@ int esnap_seal_break(struct esnap_epoch *ep, struct bio *bio)
 		if (!READ_ONCE(t->bdev))
 			esnap_store_aim(&ep->store, esnap_target_disk_of(bio), t->start);
 		err = esnap_seal_check(ep);
-		if (!err && !esnap_fault(leave_clean))
+		if (!err && !esnap_fault("leave_clean"))
 			err = write_dirty(ep);
 	}
 	/* It may have begun to be closed anew, which this must not end. */

@@ -184,7 +184,7 @@ bool esnap_store_overlaps(struct esnap_store *st, u64 sector, u64 nr)
 	u64 run;
 
 	esnap_store_next_own(st, sector, nr, &run);
-	return run && !esnap_fault(store_unguarded);
+	return run && !esnap_fault("store_unguarded");
 }
 
 u64 esnap_store_sector(struct esnap_store *st, u64 file_sector, u64 *run)
@@ -204,7 +204,7 @@ u64 esnap_store_sector(struct esnap_store *st, u64 file_sector, u64 *run)
 	}
 	e = &map->by_file[low];
 	*run = min(*run, e->file_sector + e->nr_sectors - file_sector);
-	return e->disk_sector + (file_sector - e->file_sector) + esnap_fault(beside_store);
+	return e->disk_sector + (file_sector - e->file_sector) + esnap_fault("beside_store");
 }
 
 /* One use for the one who adds bios, so that it cannot end in between. */

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// selfcheck.js [FAULT...]: are the tests able to fail? With each fault point of driver/fault.h switched on, tests that know of
-// it must; and with none, the same tests must pass. Prints a table.
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { repository } from './harness/cache.js';
+// selfcheck.js [FAULT...]: are the tests able to fail? With each fault point (driver/fault.h) switched on, a test must; and
+// with none, the same tests must pass. Prints what each breaks and who noticed.
 import { say } from './harness/process.js';
 import {
   conclude,
@@ -13,38 +10,96 @@ import {
   type SuiteResult,
 } from './harness/runner.js';
 
-/** For each fault point a scenario and the tests of it that must notice. */
-const noticedBy: Readonly<Record<string, readonly [scenario: string, tests: string]>> = {
-  skip_save: ['driver-instant', 'writers of files'],
-  drop_bit: ['driver-index', 'exactly the blocks'],
-  publish_early: ['driver-instant', 'leaves the filesystem clean'],
-  no_drain: ['driver-instant', 'mapped device that takes its time'],
-  beside_store: ['driver-index', 'COW file of many extents'],
-  store_unguarded: ['driver-cowfile', 'past the filesystem'],
-  no_pin: ['driver-cowfile', 'whatever is tried on ext4'],
-  no_second_look: ['driver-instant', 'that a write overtakes'],
-  lose_bio: ['driver-instant', 'writers of files'],
-  miss_alias: ['driver-aliases', 'is the whole disk'],
-  pass_discard: ['driver-operations', 'is preserved and told'],
-  no_limit: ['driver-parameters', 'never has more saved'],
-  leave_clean: ['driver-reload', 'forgotten after something had been written'],
-  lose_index_page: ['driver-reload', 'after the module was unloaded'],
-  no_fingerprint: ['driver-filesystems-ext', 'a mount that nobody saw'],
-  forget_frame: ['driver-unmount', 'is not there yet when the module goes'],
+/** The fault points: the promise that each breaks, the scenario and the tests of it that must notice. */
+const faultPoints: Readonly<Record<string, { breaks: string; scenario: string; tests: string }>> = {
+  skip_save: {
+    breaks: 'A write is let go before what it overwrites is saved.',
+    scenario: 'driver-instant',
+    tests: 'writers of files',
+  },
+  drop_bit: {
+    breaks: 'The first block of a write is not marked as changed.',
+    scenario: 'driver-index',
+    tests: 'exactly the blocks',
+  },
+  publish_early: {
+    breaks: 'A snapshot begins before its filesystem is frozen.',
+    scenario: 'driver-instant',
+    tests: 'leaves the filesystem clean',
+  },
+  no_drain: {
+    breaks: 'What had passed before a snapshot began may land after it.',
+    scenario: 'driver-instant',
+    tests: 'mapped device that takes its time',
+  },
+  beside_store: {
+    breaks: 'What goes to the store lands one sector too far.',
+    scenario: 'driver-index',
+    tests: 'COW file of many extents',
+  },
+  store_unguarded: {
+    breaks: 'Who writes to the store is not noticed.',
+    scenario: 'driver-cowfile',
+    tests: 'past the filesystem',
+  },
+  no_pin: {
+    breaks: 'The COW file can be cut, and its blocks given to others.',
+    scenario: 'driver-cowfile',
+    tests: 'whatever is tried on ext4',
+  },
+  no_second_look: {
+    breaks: 'What an image read found on the origin is not looked at again.',
+    scenario: 'driver-instant',
+    tests: 'that a write overtakes',
+  },
+  lose_bio: {
+    breaks: 'A held write is ended without being submitted.',
+    scenario: 'driver-instant',
+    tests: 'writers of files',
+  },
+  miss_alias: {
+    breaks: 'A write that comes by another device of the same disk is not seen.',
+    scenario: 'driver-aliases',
+    tests: 'is the whole disk',
+  },
+  pass_discard: {
+    breaks: 'A discard is no change.',
+    scenario: 'driver-operations',
+    tests: 'is preserved and told',
+  },
+  no_limit: {
+    breaks: 'Memory for what is saved has no limit.',
+    scenario: 'driver-parameters',
+    tests: 'never has more saved',
+  },
+  leave_clean: {
+    breaks: 'A COW file goes on to say that it is complete after a change.',
+    scenario: 'driver-reload',
+    tests: 'forgotten after something had been written',
+  },
+  lose_index_page: {
+    breaks: 'The last page of a part of the index is not written.',
+    scenario: 'driver-reload',
+    tests: 'after the module was unloaded',
+  },
+  no_fingerprint: {
+    breaks: 'Nobody looks whether the filesystem was mounted without us.',
+    scenario: 'driver-filesystems-ext',
+    tests: 'a mount that nobody saw',
+  },
+  forget_frame: {
+    breaks: 'The module goes although one of its frames will still return.',
+    scenario: 'driver-unmount',
+    tests: 'is not there yet when the module goes',
+  },
 };
 
-/** The fault points that the driver has. */
-function faultPoints(): string[] {
-  const header = readFileSync(join(repository, 'driver', 'fault.h'), 'utf8');
-  return [...header.matchAll(/^\tpoint\((\w+)\)/gm)].map(([, name]) => name ?? '');
-}
-
 function suiteOf(fault: string): Suite {
-  const [scenario, grep] = noticedBy[fault] ?? [];
-  const suite = scenarioSuites().find(({ name }) => name === scenario);
-  if (!suite || grep === undefined)
-    throw new Error(`no test is named for the fault point ${fault}: see ${import.meta.filename}`);
-  return { ...suite, grep, fault };
+  const point = faultPoints[fault];
+  const suite = scenarioSuites().find(({ name }) => name === point?.scenario);
+  if (!point || !suite)
+    throw new Error(`no fault point "${fault}": ${Object.keys(faultPoints).join(', ')}`);
+  return { ...suite, grep: point.tests, fault };
 }
 
 /** The same tests with nothing switched on, a suite for each scenario. */
@@ -63,7 +118,7 @@ function noticed(result: SuiteResult): string[] {
 }
 
 const wanted = process.argv.slice(2);
-const suites = (wanted.length > 0 ? wanted : faultPoints()).map(suiteOf);
+const suites = (wanted.length > 0 ? wanted : Object.keys(faultPoints)).map(suiteOf);
 const intact = intactSuites(suites);
 const broken = suites.map((suite) => ({
   ...suite,
@@ -78,7 +133,9 @@ const verdicts: SuiteResult[] = intact.map(
 );
 for (const suite of broken) {
   const titles = noticed(results.get(suite) ?? { passed: 0, failed: 1, tests: [] });
-  console.log(`${suite.fault ?? ''}: ${titles.length > 0 ? titles.join('; ') : 'NOBODY NOTICED'}`);
+  console.log(
+    `${suite.fault ?? ''}: ${faultPoints[suite.fault ?? '']?.breaks ?? ''} ${titles.length > 0 ? titles.join('; ') : 'NOBODY NOTICED'}`,
+  );
   verdicts.push({
     passed: titles.length > 0 ? 1 : 0,
     failed: titles.length > 0 ? 0 : 1,

@@ -96,13 +96,14 @@ describe('the instant of a snapshot', () => {
   // What the reader asks of the origin waits in the block layer, longer than the write takes.
   it('holds for a read of the image that a write overtakes', async () => {
     const group = '/sys/fs/cgroup/slow';
-    await vm().sh('head -c 64K /dev/urandom > /t/old && cp /t/old /tmp/old && sync');
+    await vm().sh('head -c 64K /dev/urandom > /t/old && sync');
     const [sector = ''] = (await vm().sh(`${tests}/imagecheck extents /t/old`)).split(' ');
+    const read = `dd if=/dev/elastio-snap0 bs=4k skip=$((${sector} * 512)) count=16 iflag=direct,skip_bytes status=none`;
     await ioctl(vm(), 'setup', partition, '/t/cow', 0, cowMib);
-    await vm().sh(`set -e; echo +io > /sys/fs/cgroup/cgroup.subtree_control; mkdir ${group}
+    await vm().sh(`set -e; ${read} > /tmp/old; cmp /tmp/old /t/old
+      echo +io > /sys/fs/cgroup/cgroup.subtree_control; mkdir ${group}
       echo $(cat /sys/class/block/$(basename $(readlink -f ${vm().disk('origin')}))/dev) riops=2 > ${group}/io.max
-      (echo $BASHPID > ${group}/cgroup.procs
-       dd if=/dev/elastio-snap0 of=/tmp/read bs=4k skip=$((${sector} / 8)) count=16 iflag=direct status=none) &
+      (echo $BASHPID > ${group}/cgroup.procs; ${read} > /tmp/read) &
       sleep 3; dd if=/dev/zero of=/t/old bs=64k count=1 oflag=direct conv=notrunc status=none
       kill -0 $!; wait $!; rmdir ${group}; cmp /tmp/read /tmp/old`);
     await ioctl(vm(), 'destroy', 0);
