@@ -340,13 +340,13 @@ bool esnap_epoch_admits(struct esnap_epoch *ep, struct bio *bio, u64 sector, u64
 	}
 	if (READ_ONCE(ep->seal) != ESNAP_OPEN)
 		return false;
-	if (esnap_fault("skip_save"))
-		return true;
-	if (esnap_fault("pass_discard") && bio_op(bio) == REQ_OP_DISCARD)
-		return true;
-	if (mode == ESNAP_SNAPSHOT)
+	if (mode == ESNAP_SNAPSHOT) {
+		if (esnap_fault("skip_save"))
+			return true;
 		/* A discard that the device will refuse changes nothing. */
-		return bio_op(bio) == REQ_OP_DISCARD && !esnap_bio_can_discard(bio);
+		return bio_op(bio) == REQ_OP_DISCARD &&
+		       (esnap_fault("pass_discard") || !esnap_bio_can_discard(bio));
+	}
 	if (last - first >= MARK_BLOCKS || !esnap_bitmap_is_prepared(bm, first, last))
 		return false;
 	if (mode == ESNAP_INCREMENTAL && esnap_store_overlaps(&ep->store, sector, nr)) {
