@@ -100,6 +100,8 @@ static const struct block_device_operations disk_fops = {
 static void set_limits(struct queue_limits *limits)
 {
 	blk_set_stacking_limits(limits);
+	/* A disk that is not zoned must not have this, from 6.11 on. */
+	limits->max_zone_append_sectors = 0;
 	limits->discard_granularity = PAGE_SIZE;
 	limits->max_hw_discard_sectors = UINT_MAX >> SECTOR_SHIFT;
 	limits->max_discard_sectors = UINT_MAX >> SECTOR_SHIFT;
