@@ -39,7 +39,7 @@ static int check_disk(struct activation *a)
 	struct block_device *bdev = a->sb->s_bdev;
 	bool tracked;
 
-	if (bdev->bd_disk != t->disk || esnap_diskseq(bdev->bd_disk) != t->diskseq)
+	if (bdev->bd_disk != t->disk || esnap_origin_is_exchanged(t))
 		return refuse(a, -ENODEV, "its disk was gone for a time");
 	if (esnap_disk_can_be_exchanged(t->disk))
 		return refuse(a, -ENODEV, "its disk may have been exchanged meanwhile");
@@ -267,11 +267,30 @@ static void succeed(struct activation *a)
 	esnap_tracker_give(t, ESNAP_ACTIVE);
 }
 
+/*
+ * Nobody records what is written after a failure, so a file that was closed must
+ * not go on saying that it is complete.  Where it is its filesystem has to tell:
+ * the blocks of one that is gone may be somebody's.
+ */
+static void unseal(struct activation *a)
+{
+	struct esnap_epoch *ep = a->ep;
+	const char *why = a->why;
+
+	if (a->unverified)
+		return;
+	if ((a->map || !find_cow_file(a)) &&
+	    esnap_map_equal(a->map, rcu_dereference_protected(ep->store.map, true)))
+		esnap_seal_break(ep, esnap_target(a->sb->s_bdev), 0);
+	a->why = why;
+}
+
 /* Pins go last: nothing is on its way to or from the file. */
 static void fail(struct activation *a, int err)
 {
 	struct esnap_epoch *ep = a->ep;
 
+	unseal(a);
 	esnap_fail(ep, err, a->why);
 	/* Reads of the image that were let in use the origin. */
 	if (a->t->image)

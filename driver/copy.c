@@ -197,25 +197,21 @@ static bool hits_store(struct esnap_tracker *t, struct esnap_epoch *ep, struct b
 	return esnap_store_overlaps(&ep->store, from - t->start, to - from);
 }
 
-/* What is a change must wait for the COW file not to say that it is complete. */
-static enum verdict admit_sealed(struct esnap_epoch *ep, struct bio *bio, bool is_change)
+/*
+ * Makes the COW file say that it is not complete, if it says that it is.  -EAGAIN:
+ * not now, since it is being closed; other errors: it cannot be made to.
+ */
+static int unseal(struct esnap_epoch *ep, struct bio *bio)
 {
-	int err;
-
 	switch (READ_ONCE(ep->seal)) {
 	case ESNAP_OPEN:
-		return ADMITTED;
+		return 0;
 	case ESNAP_CLOSING:
-		return is_change ? BLOCKED : ADMITTED;
+		return -EAGAIN;
 	case ESNAP_CLEAN:
 		break;
 	}
-	err = is_change ? esnap_seal_break(ep, bio) : 0;
-	if (err == -EAGAIN)
-		return BLOCKED;
-	if (err)
-		esnap_fail(ep, err, "its COW file does not answer, or is not its own any more");
-	return ADMITTED;
+	return esnap_seal_break(ep, esnap_target_disk_of(bio), ep->tracker->start);
 }
 
 static enum verdict admit(struct esnap_tracker *t, struct esnap_epoch *ep, struct bio *bio,
@@ -225,17 +221,23 @@ static enum verdict admit(struct esnap_tracker *t, struct esnap_epoch *ep, struc
 	struct esnap_bitmap *bm =
 		mode == ESNAP_WINDOW ? &ep->index.changes.window : &ep->index.changes.changed;
 	bool into_store;
-	int err;
+	int err = 0;
 
 	if (mode == ESNAP_PASS)
 		return ADMITTED;
 	if (mode == ESNAP_SNAPSHOT && !READ_ONCE(ep->settled))
 		return BLOCKED;
 	into_store = mode != ESNAP_WINDOW && hits_store(t, ep, bio);
+	/* What is a change must wait for the COW file not to say that it is complete. */
 	if (READ_ONCE(ep->seal) != ESNAP_OPEN &&
-	    admit_sealed(ep, bio, into_store ||
-			 esnap_bitmap_next_zero(bm, first, last) <= last) == BLOCKED)
+	    (into_store || esnap_bitmap_next_zero(bm, first, last) <= last))
+		err = unseal(ep, bio);
+	if (err == -EAGAIN)
 		return BLOCKED;
+	if (err) {
+		esnap_fail(ep, err, "its COW file does not answer, or is not its own any more");
+		return ADMITTED;
+	}
 	if (into_store) {
 		esnap_fail(ep, -EIO, "somebody writes to the COW file's blocks");
 		return ADMITTED;
@@ -273,7 +275,7 @@ static enum verdict end_epochs(struct esnap_tracker *t, struct bio *bio, int err
 
 		if (!ep || READ_ONCE(ep->mode) == ESNAP_PASS)
 			continue;
-		if (admit_sealed(ep, bio, true) == BLOCKED)
+		if (unseal(ep, bio) == -EAGAIN)
 			return BLOCKED;
 		esnap_fail(ep, error, why);
 	}
@@ -329,6 +331,9 @@ static void finish_read(struct esnap_tracker *t, struct esnap_save *save)
 		wake_up_all(&c->wait);
 	if (save->status)
 		esnap_fail(ep, -EIO, "the origin cannot be read");
+	/* As long as it has not failed, the write that it is for keeps the disk alive. */
+	else if (READ_ONCE(ep->mode) == ESNAP_SNAPSHOT && esnap_origin_is_exchanged(t))
+		esnap_fail(ep, -ENODEV, "its disk reports another medium");
 	bio_list_merge(&c->ready, &save->waiters);
 	if (READ_ONCE(ep->mode) != ESNAP_SNAPSHOT) {
 		esnap_save_remove(save);

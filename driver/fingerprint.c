@@ -26,14 +26,21 @@
 /* Not a secret: a digest that every kernel has. */
 static const siphash_key_t key = { { 0x656c696f2d736e61ULL, 0x7066696e67657270ULL } };
 
-static int read_block(struct block_device *bdev, u64 sector, struct page *page)
+/* From where the blocks are read, and into what. */
+struct reader {
+	struct block_device *bdev;
+	struct bio_set *bios;
+	struct page *page;
+};
+
+static int read_block(const struct reader *r, u64 sector)
 {
-	struct bio *bio = esnap_bio_alloc(esnap_target(bdev), 1, REQ_OP_READ | REQ_SYNC, GFP_NOIO,
-					  &fs_bio_set);
+	struct bio *bio = esnap_bio_alloc(esnap_target(r->bdev), 1, REQ_OP_READ | REQ_SYNC,
+					  GFP_NOIO, r->bios);
 	int err;
 
 	bio->bi_iter.bi_sector = sector;
-	__bio_add_page(bio, page, ELASTIO_SNAP_BLOCK_SIZE, 0);
+	__bio_add_page(bio, r->page, ELASTIO_SNAP_BLOCK_SIZE, 0);
 	err = submit_bio_wait(bio);
 	bio_put(bio);
 	return err;
@@ -64,17 +71,17 @@ static bool xfs_log_of(const void *super, struct xfs_log *log)
 }
 
 /* The number of the round in which a sector of the log was written, and a digest of it. */
-static int log_sector(struct block_device *bdev, const struct xfs_log *log, u64 sector,
-		      struct page *page, u32 *cycle, u64 *digest)
+static int log_sector(const struct reader *r, const struct xfs_log *log, u64 sector, u32 *cycle,
+		      u64 *digest)
 {
 	u64 offset = sector % ELASTIO_SNAP_BLOCK_SECTORS;
 	const void *data;
 	int err;
 
-	err = read_block(bdev, log->start + sector - offset, page);
+	err = read_block(r, log->start + sector - offset);
 	if (err)
 		return err;
-	data = page_address(page) + (offset << SECTOR_SHIFT);
+	data = page_address(r->page) + (offset << SECTOR_SHIFT);
 	*cycle = be32_to_cpup(data);
 	if (*cycle == XFS_LOG_MAGIC)
 		*cycle = be32_to_cpup(data + 4);
@@ -86,24 +93,24 @@ static int log_sector(struct block_device *bdev, const struct xfs_log *log, u64 
  * The log is a ring; each time around its sectors get the next number.  So the
  * head is where the number of the first sector ends.
  */
-static int xfs_fingerprint(struct block_device *bdev, struct page *page, u64 *fingerprint)
+static int xfs_fingerprint(const struct reader *r, u64 *fingerprint)
 {
-	u64 super = siphash(page_address(page), XFS_SUPER_SIZE, &key);
+	u64 super = siphash(page_address(r->page), XFS_SUPER_SIZE, &key);
 	u64 low = 0, high, before, digest;
 	struct xfs_log log;
 	u32 first, cycle;
 	int err;
 
-	if (!xfs_log_of(page_address(page), &log))
+	if (!xfs_log_of(page_address(r->page), &log))
 		return 0;
-	err = log_sector(bdev, &log, 0, page, &first, &before);
+	err = log_sector(r, &log, 0, &first, &before);
 	if (err)
 		return err;
 	high = log.nr;
 	while (high - low > 1) {
 		u64 mid = low + (high - low) / 2;
 
-		err = log_sector(bdev, &log, mid, page, &cycle, &digest);
+		err = log_sector(r, &log, mid, &cycle, &digest);
 		if (err)
 			return err;
 		if (cycle == first) {
@@ -117,15 +124,17 @@ static int xfs_fingerprint(struct block_device *bdev, struct page *page, u64 *fi
 	return 0;
 }
 
-int esnap_fingerprint(struct block_device *bdev, struct page *page, u64 *fingerprint)
+int esnap_fingerprint(struct block_device *bdev, struct bio_set *bios, struct page *page,
+		      u64 *fingerprint)
 {
+	struct reader r = { .bdev = bdev, .bios = bios, .page = page };
 	void *data = page_address(page);
 	int err;
 
 	*fingerprint = 0;
-	err = read_block(bdev, 0, page);
+	err = read_block(&r, 0);
 	if (!err && be32_to_cpup(data) == XFS_MAGIC)
-		err = xfs_fingerprint(bdev, page, fingerprint);
+		err = xfs_fingerprint(&r, fingerprint);
 	else if (!err && le16_to_cpup(data + EXT_MAGIC_OFFSET) == EXT_MAGIC)
 		*fingerprint = siphash(data + EXT_SUPER_OFFSET, EXT_SUPER_SIZE, &key);
 	return err;

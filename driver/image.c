@@ -172,7 +172,8 @@ static void end_piece(struct bio *clone)
 	} else {
 		/* The data first, then the state: see esnap_epoch_unpublish(). */
 		smp_mb(); /* pairs with the barriers of marking and failing */
-		if (READ_ONCE(ep->mode) != ESNAP_SNAPSHOT)
+		if (READ_ONCE(ep->mode) != ESNAP_SNAPSHOT ||
+		    esnap_origin_is_exchanged(ep->tracker))
 			rd->status = BLK_STS_IOERR;
 		else if (piece->from_origin && !esnap_fault("no_second_look") &&
 			 esnap_bitmap_next_set(&ep->index.changes.changed, piece->first,

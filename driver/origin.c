@@ -42,8 +42,7 @@ int esnap_origin_misses(const struct esnap_tracker *t, struct bio *bio, const ch
 {
 	u64 to = esnap_bio_disk_sector(bio) + bio_sectors(bio);
 
-	/* A new number is a new medium, or an old one that says so. */
-	if (unlikely(t->diskseq != esnap_diskseq(t->disk))) {
+	if (unlikely(esnap_origin_is_exchanged(t))) {
 		*why = "its disk reports another medium";
 		return -ENODEV;
 	}

@@ -12,11 +12,13 @@
 #include "registry.h"
 #include "tracker.h"
 
-/* An origin whose changes were recorded in vain. */
+/*
+ * An origin whose changes were recorded in vain.  By the number of the device
+ * alone: a disk that has reported another medium since can have the old one.
+ */
 struct lost {
 	struct list_head list;
 	dev_t dev;
-	u64 diskseq;
 };
 
 /* Outer lock. */
@@ -28,7 +30,7 @@ static struct lost *find_lost(const struct esnap_tracker *t)
 
 	lockdep_assert_held(&esnap_outer_lock);
 	list_for_each_entry(lost, &all_lost, list)
-		if (lost->dev == t->dev && lost->diskseq == t->diskseq)
+		if (lost->dev == t->dev)
 			return lost;
 	return NULL;
 }
@@ -55,7 +57,6 @@ void esnap_reload_forget(const struct esnap_tracker *t)
 		return;
 	lost = kmalloc(sizeof(*lost), GFP_KERNEL | __GFP_NOFAIL);
 	lost->dev = t->dev;
-	lost->diskseq = t->diskseq;
 	list_add(&lost->list, &all_lost);
 	pr_warn("%s: what changed while it was not mounted is forgotten: it needs a new snapshot\n",
 		t->bdev_path);
@@ -134,7 +135,7 @@ static int begin(struct esnap_tracker *t, struct esnap_epoch *ep, struct block_d
 	esnap_drain(bdev);
 	err = sync_blockdev(bdev);
 	if (!err)
-		err = esnap_fingerprint(bdev, ep->found, &t->fingerprint);
+		err = esnap_fingerprint(bdev, &ep->store.bios, ep->found, &t->fingerprint);
 	if (!err)
 		return 0;
 err_published:

@@ -52,7 +52,8 @@ static int write_clean(struct esnap_epoch *ep)
 	err = esnap_index_save(&ep->index, esnap_tracker_is_snapshot(t), esnap_header_groups(page),
 			       &header.tail_entry);
 	if (!err)
-		err = esnap_fingerprint(t->bdev, ep->found, &header.fingerprint);
+		err = esnap_fingerprint(t->bdev, &ep->store.bios, ep->found,
+					&header.fingerprint);
 	if (err)
 		return err;
 	esnap_epoch_header(ep, flags_of(ep) | ELASTIO_SNAP_COW_CLEAN, &header.common);
@@ -136,7 +137,7 @@ int esnap_seal_open(struct esnap_epoch *ep)
  * Without pins the block could be somebody else's by now: it must be ours still.
  * A write of another to it is a change, and would be held behind this one.
  */
-int esnap_seal_break(struct esnap_epoch *ep, struct bio *bio)
+int esnap_seal_break(struct esnap_epoch *ep, struct esnap_target target, u64 base)
 {
 	struct esnap_tracker *t = ep->tracker;
 	int err = 0;
@@ -145,8 +146,10 @@ int esnap_seal_break(struct esnap_epoch *ep, struct bio *bio)
 		return -ENODEV;
 	mutex_lock(&ep->seal_lock);
 	if (says_clean(ep)) {
-		if (!READ_ONCE(t->bdev))
-			esnap_store_aim(&ep->store, esnap_target_disk_of(bio), t->start);
+		if (READ_ONCE(t->bdev))
+			esnap_store_accept_medium(&ep->store);
+		else
+			esnap_store_aim(&ep->store, target, base);
 		err = esnap_seal_check(ep);
 		if (!err && !esnap_fault("leave_clean"))
 			err = write_dirty(ep);

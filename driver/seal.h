@@ -4,8 +4,6 @@
 
 #include "epoch.h"
 
-struct bio;
-
 /*
  * Sealing makes a COW file complete on disk, so that its tracker can be taken up
  * again after the filesystem, the module or the machine was gone.
@@ -26,11 +24,13 @@ int esnap_seal(struct esnap_epoch *ep);
 void esnap_seal_done(struct esnap_epoch *ep, enum esnap_seal seal);
 
 /*
- * A new change of a clean epoch is at hand: makes the header say so, past the
- * held bio's own device when the origin is not ours.  -EAGAIN: it is being closed
- * again, and the change must wait for that.  Called by the save worker.
+ * A change of a clean epoch is at hand that it will record, or will not: makes the
+ * header say that it is not complete.  When the origin is not ours it goes to
+ * @target, whose sector @base is the origin's first; the caller keeps that alive.
+ * -EAGAIN: it is being closed again, and the change must wait for that; -EIO: what
+ * is there is not its header.  Sleeps.
  */
-int esnap_seal_break(struct esnap_epoch *ep, struct bio *bio);
+int esnap_seal_break(struct esnap_epoch *ep, struct esnap_target target, u64 base);
 
 /*
  * Reads the raw header of a COW file that was found again, without changing

@@ -108,6 +108,12 @@ void esnap_store_aim(struct esnap_store *st, struct esnap_target target, u64 bas
 {
 	st->target = target;
 	st->base = base;
+	esnap_store_accept_medium(st);
+}
+
+void esnap_store_accept_medium(struct esnap_store *st)
+{
+	WRITE_ONCE(st->diskseq, esnap_diskseq(esnap_target_gendisk(st->target)));
 }
 
 void esnap_store_free(struct esnap_store *st)
@@ -259,6 +265,10 @@ void esnap_transfer_add(struct esnap_transfer *x, u64 cow_block, struct page *pa
 	u64 file_sector = cow_block * ELASTIO_SNAP_BLOCK_SECTORS;
 	unsigned int done = 0;
 
+	if (READ_ONCE(x->st->diskseq) != esnap_diskseq(esnap_target_gendisk(x->st->target))) {
+		WRITE_ONCE(x->sio->error, -ENODEV);
+		return;
+	}
 	while (done < ELASTIO_SNAP_BLOCK_SECTORS) {
 		u64 run = ELASTIO_SNAP_BLOCK_SECTORS - done;
 		u64 sector = esnap_store_sector(x->st, file_sector + done, &run);

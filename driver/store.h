@@ -55,6 +55,8 @@ struct esnap_store {
 	/* The extents' sectors count from sector @base of @target. */
 	struct esnap_target target;
 	u64 base;
+	/* The number that the disk had then; with another it has another medium. */
+	u64 diskseq;
 	struct esnap_map __rcu *map;
 	struct bio_set bios;
 	atomic_t users;
@@ -75,6 +77,9 @@ int esnap_store_init(struct esnap_store *st);
 
 /* From here on the store is on @target, whose sector @base is the origin's first. */
 void esnap_store_aim(struct esnap_store *st, struct esnap_target target, u64 base);
+
+/* The medium that the disk has now is taken for the store's; what is read there must prove it. */
+void esnap_store_accept_medium(struct esnap_store *st);
 
 /* May sleep; the store is closed. */
 void esnap_store_free(struct esnap_store *st);
@@ -123,7 +128,8 @@ int esnap_sync_sio_wait(struct esnap_sync_sio *sync);
 
 /*
  * Reads or writes pages, which are added in ascending blocks of the COW file,
- * with as few bios as can be.
+ * with as few bios as can be.  Fails with -ENODEV, untried, when the disk reports
+ * another medium than the one that the store was aimed at.
  */
 struct esnap_transfer {
 	struct esnap_store *st;

@@ -133,6 +133,15 @@ struct esnap_tracker *esnap_tracker_create(unsigned int minor, const char *path,
 					   struct esnap_bdev *origin);
 
 /*
+ * Does the origin's disk report another medium, or the old one anew?  Where disks
+ * have no number it never does.  The disk is kept alive by somebody.  Any context.
+ */
+static inline bool esnap_origin_is_exchanged(const struct esnap_tracker *t)
+{
+	return t->diskseq != esnap_diskseq(t->disk);
+}
+
+/*
  * Is this a write to the origin's disk that shows that the origin is not what it
  * was, so that not everything can be tracked?  0: no; otherwise the errno that the
  * tracker fails with, and why.  The bio keeps its disk alive.  Any context.

@@ -61,6 +61,11 @@ static inline struct esnap_target esnap_target_disk_of(struct bio *bio)
 	return (struct esnap_target){ bdev_whole(bio->bi_bdev) };
 }
 
+static inline struct gendisk *esnap_target_gendisk(struct esnap_target target)
+{
+	return target.bdev->bd_disk;
+}
+
 static inline struct gendisk *esnap_bio_disk(struct bio *bio)
 {
 	return bio->bi_bdev->bd_disk;
@@ -98,6 +103,11 @@ static inline struct esnap_target esnap_target(struct block_device *bdev)
 static inline struct esnap_target esnap_target_disk_of(struct bio *bio)
 {
 	return (struct esnap_target){ bio->bi_disk, 0 };
+}
+
+static inline struct gendisk *esnap_target_gendisk(struct esnap_target target)
+{
+	return target.disk;
 }
 
 static inline struct gendisk *esnap_bio_disk(struct bio *bio)

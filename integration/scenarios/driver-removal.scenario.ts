@@ -159,30 +159,51 @@ describe('a tracker of what can be detached', () => {
     );
   });
 
-  // A disk whose medium can be exchanged, and that says that it was.
-  const exchange =
-    'echo 1 > /sys/bus/pseudo/drivers/scsi_debug/virtual_gb; blockdev --getsz DISK > /dev/null';
+  /** Disks whose medium can be exchanged: it is the same one for all of them. */
+  async function removableDisks(count: 1 | 2): Promise<string[]> {
+    const options = `dev_size_mb=32 removable=1 max_queue=32 add_host=${count}`;
+    await vm().sh(`modprobe scsi_debug ${options} && udevadm settle`);
+    const disks = await vm().sh(
+      'grep -l scsi_debug /sys/block/sd*/device/model | cut -d / -f 4 | sed s,^,/dev/,',
+    );
+    return disks.trim().split('\n');
+  }
+
+  /** The disk says that its medium is another one. */
+  async function exchange(disk: string): Promise<void> {
+    await vm().sh(
+      `echo 1 > /sys/bus/pseudo/drivers/scsi_debug/virtual_gb; blockdev --getsz ${disk} > /dev/null`,
+    );
+  }
+
+  /** Before 5.15 a disk has no number by which another medium could be told. */
+  const tellsMedia = async (): Promise<boolean> => !(await kernelIsBefore(vm(), 5, 15));
+
+  /** Writes what no filesystem knows of. */
+  async function writeLastSector(disk: string): Promise<void> {
+    await vm().sh(
+      `dd if=/dev/urandom of=${disk} bs=512 seek=65535 count=1 oflag=direct conv=notrunc status=none`,
+    );
+  }
+
+  const readImage = 'dd if=/dev/elastio-snap0 of=/dev/null bs=1M count=1 iflag=direct status=none';
+
   for (const mode of ['snapshot', 'incremental', 'dormant'] as const) {
     it(`does not trust a disk that reports another medium: ${mode}`, async () => {
-      await vm().sh(
-        'modprobe scsi_debug dev_size_mb=32 removable=1 max_queue=32 && udevadm settle',
-      );
-      const disk = (
-        await vm().sh('echo /dev/$(grep -l scsi_debug /sys/block/sd*/device/model | cut -d / -f 4)')
-      ).trim();
+      const [disk = ''] = await removableDisks(1);
       await mountExt4(vm(), disk, '/t', '-b 4096');
       await ioctl(vm(), 'setup', disk, '/t/cow', 0, 4);
       if (mode === 'incremental') await ioctl(vm(), 'inc', 0);
       const header = await cowHeader(vm(), disk, '/t/cow');
       if (mode === 'dormant') await vm().sh('umount /t');
       assert.equal((await header()).isClean, mode === 'dormant');
-      await vm().sh(exchange.replaceAll('DISK', disk));
+      await exchange(disk);
       assert.equal((await info(vm(), 0)).error, 0);
-      await vm().sh(
-        `dd if=/dev/urandom of=${disk} bs=512 seek=65535 count=1 oflag=direct conv=notrunc status=none`,
-      );
-      // Before 5.15 a disk has no number that says so: then it is not taken up again.
-      if (!(await kernelIsBefore(vm(), 5, 15))) assert.equal((await info(vm(), 0)).error, -19);
+      if (mode === 'snapshot' && (await tellsMedia()))
+        assert.match((await vm().run(readImage)).stderr, /Input\/output error/);
+      await writeLastSector(disk);
+      // Before 5.15 it is not taken up again instead.
+      if (await tellsMedia()) assert.equal((await info(vm(), 0)).error, -19);
       assert.equal((await header()).isClean, false);
       await vm().sh(mode === 'dormant' ? `mount ${disk} /t` : `umount /t && mount ${disk} /t`);
       assert.equal((await info(vm(), 0)).error, -19);
@@ -190,6 +211,73 @@ describe('a tracker of what can be detached', () => {
       await vm().sh(`umount /t && e2fsck -fn ${disk} && modprobe -r scsi_debug`);
     });
   }
+
+  it('does not close its COW file on another medium', async () => {
+    const [disk = ''] = await removableDisks(1);
+    await mountExt4(vm(), disk, '/t', '-b 4096');
+    await ioctl(vm(), 'setup', disk, '/t/cow', 0, 4);
+    const header = await cowHeader(vm(), disk, '/t/cow');
+    await vm().sh('echo saved > /t/file; sync; mount -o remount,ro /t');
+    await exchange(disk);
+    const before = await vm().sh(`sha256sum ${disk}`);
+    await vm().sh('umount /t');
+    if (await tellsMedia()) {
+      assert.equal((await info(vm(), 0)).error, -19);
+      assert.equal((await header()).isClean, false);
+      assert.equal(await vm().sh(`sha256sum ${disk}`), before);
+    }
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh('modprobe -r scsi_debug');
+  });
+
+  it('does not leave a COW file that says it is complete when a mount is refused', async () => {
+    const [disk = ''] = await removableDisks(1);
+    await mountExt4(vm(), disk, '/t', '-b 4096');
+    await ioctl(vm(), 'setup', disk, '/t/cow', 0, 4);
+    const header = await cowHeader(vm(), disk, '/t/cow');
+    await vm().sh('umount /t');
+    await exchange(disk);
+    assert.equal((await header()).isClean, true);
+    await vm().sh(`mount -o ro ${disk} /t`);
+    assert.equal((await info(vm(), 0)).error, -19);
+    assert.equal((await header()).isClean, false);
+    await vm().sh('umount /t');
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh(`e2fsck -fn ${disk} && modprobe -r scsi_debug`);
+  });
+
+  it('remembers what it recorded in vain, whatever the medium says since', async () => {
+    const [disk = ''] = await removableDisks(1);
+    await mountExt4(vm(), disk, '/t', '-b 4096');
+    await ioctl(vm(), 'setup', disk, '/t/cow', 0, 4);
+    await vm().sh('umount /t');
+    await ioctl(vm(), 'destroy', 0);
+    await ioctl(vm(), 'reload-snap', disk, '/cow', 0);
+    await writeLastSector(disk);
+    await exchange(disk);
+    await ioctl(vm(), 'destroy', 0);
+    await ioctl(vm(), 'reload-snap', disk, '/cow', 0);
+    await vm().sh(`mount ${disk} /t`);
+    assert.equal((await info(vm(), 0)).error, (await tellsMedia()) ? -116 : -19);
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh(`umount /t && modprobe -r scsi_debug`);
+  });
+
+  it('fails as a tracker of another medium when that has no COW file of its own', async () => {
+    const [disk = '', other = ''] = await removableDisks(2);
+    await mountExt4(vm(), disk, '/t', '-b 4096');
+    await ioctl(vm(), 'setup', disk, '/t/cow', 0, 4);
+    const [sector = ''] = (await vm().sh(`${tests}/imagecheck extents /t/cow`)).split(' ');
+    await vm().sh(
+      `umount /t && dd if=/dev/zero of=${other} bs=512 seek=${sector} count=8 oflag=direct conv=notrunc status=none`,
+    );
+    await exchange(disk);
+    await writeLastSector(disk);
+    await vm().sh(`mount ${disk} /t`);
+    assert.equal((await info(vm(), 0)).error, -19);
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh(`umount /t && modprobe -r scsi_debug`);
+  });
 
   it('goes on when an error makes its filesystem read-only', async () => {
     const disk = vm().disk('a');
