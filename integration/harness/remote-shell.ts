@@ -6,11 +6,14 @@ import type { CommandResult } from './process.js';
 /** ssh's own status when the connection is lost. */
 const lostStatus = 255;
 
-/** What has come of one stream of a command: it is complete when it ends with the mark. */
+/** What has come of one stream of a command: all of it once the line with the mark is complete. */
 class Output {
   #text = '';
+  readonly #end: RegExp;
 
-  constructor(private readonly mark: string) {}
+  constructor(private readonly mark: string) {
+    this.#end = new RegExp(`${mark}(\\d*)\n`);
+  }
 
   add(chunk: string): void {
     this.#text += chunk;
@@ -21,9 +24,9 @@ class Output {
     return this.#text.split(this.mark, 1)[0] ?? '';
   }
 
-  /** What stands behind the mark, once its line is complete. */
+  /** The number behind the mark, once its line is complete. */
   get end(): string | undefined {
-    return this.#text.endsWith('\n') ? this.#text.split(this.mark)[1] : undefined;
+    return this.#end.exec(this.#text)?.[1];
   }
 }
 

@@ -10,12 +10,13 @@ import {
 } from 'node:fs';
 import { basename, join, relative } from 'node:path';
 import { repository } from './cache.js';
+import { rounds } from './length.js';
 import { say } from './process.js';
 
 const minuteMs = 60_000;
 const parallelSuites = 2;
 /** What a scenario may take of its usual times when it runs at full length. */
-const lengthFactor = process.env['ELIO_LENGTH'] === 'long' ? 20 : 1;
+const lengthFactor = rounds(1, 20);
 const suiteLimitMs = lengthFactor * 30 * minuteMs;
 const results = join(repository, 'build', 'test-results');
 const dist = join(repository, 'dist');

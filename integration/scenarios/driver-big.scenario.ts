@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Large devices: the ends of the origin, the borders of sections, and what all of it costs in memory.
 import assert from 'node:assert/strict';
+import { rounds } from '../harness/length.js';
 import { useVm } from '../harness/scenario.js';
-import { changedBlocks, info, ioctl, loadDriver, rounds, states } from './driver.js';
+import { changedBlocks, info, ioctl, loadDriver, states } from './driver.js';
 
 const tib = 1024 * 1024;
 const image = '/dev/elastio-snap0';

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The COW file, in use and after: nobody can move or change its blocks unnoticed, and the old one tells update-img what changed.
 import assert from 'node:assert/strict';
+import { rounds } from '../harness/length.js';
 import { useVm } from '../harness/scenario.js';
 import {
   checkImage,
@@ -11,7 +12,6 @@ import {
   loadDriver,
   mountExt4,
   mountXfs,
-  rounds,
   tests,
   tryIoctl,
 } from './driver.js';

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stamped sectors (integration/guest/stamper.c) are written from before to after every set-up and transition: an image has
 // nothing that is newer than its instant and nothing older, and no change between two instants is missed.
+import { rounds } from '../harness/length.js';
 import { useVm } from '../harness/scenario.js';
-import { destroyAndCheckExt4, ioctl, loadDriver, mountExt4, rounds, tests } from './driver.js';
+import { destroyAndCheckExt4, ioctl, loadDriver, mountExt4, tests } from './driver.js';
 
 const cowMib = 24;
 const partitionStart = 2048;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What happens at the limits: a full COW file, a full filesystem, the same thing many times over.
 import assert from 'node:assert/strict';
+import { rounds } from '../harness/length.js';
 import { useVm } from '../harness/scenario.js';
 import {
   destroyAndCheckExt4,
@@ -8,7 +9,6 @@ import {
   ioctl,
   loadDriver,
   mountExt4,
-  rounds,
   tests,
   tryIoctl,
 } from './driver.js';

@@ -2,8 +2,9 @@
 // Everything at random and at once (integration/guest/stress.c). ELIO_SEED chooses another order of events, ELIO_LENGTH=long
 // runs for 20 minutes instead of 1.
 import assert from 'node:assert/strict';
+import { rounds } from '../harness/length.js';
 import { useVm } from '../harness/scenario.js';
-import { loadDriver, mountExt4, mountXfs, rounds, tests } from './driver.js';
+import { loadDriver, mountExt4, mountXfs, tests } from './driver.js';
 
 // XFS has no smaller ones.
 const filesystems = [

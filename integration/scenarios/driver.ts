@@ -6,11 +6,6 @@ import type { Vm } from '../harness/vm.js';
 
 export const tests = '/opt/elio/tests';
 
-/** How often a test repeats itself: more with ELIO_LENGTH=long. */
-export function rounds(short: number, long: number): number {
-  return process.env['ELIO_LENGTH'] === 'long' ? long : short;
-}
-
 /** What `ioctl-tool info` prints. */
 export interface TrackerInfo {
   minor: number;
