@@ -65,7 +65,7 @@ const faultPoints: Readonly<Record<string, { breaks: string; scenario: string; t
   pass_discard: {
     breaks: 'A discard is no change.',
     scenario: 'driver-operations',
-    tests: 'is preserved and told',
+    tests: 'discard that erases',
   },
   no_limit: {
     breaks: 'Memory for what is saved has no limit.',
@@ -74,8 +74,8 @@ const faultPoints: Readonly<Record<string, { breaks: string; scenario: string; t
   },
   leave_clean: {
     breaks: 'A COW file goes on to say that it is complete after a change.',
-    scenario: 'driver-reload',
-    tests: 'forgotten after something had been written',
+    scenario: 'driver-dormant',
+    tests: 'raw writer writes meanwhile',
   },
   lose_index_page: {
     breaks: 'The last page of a part of the index is not written.',
@@ -90,7 +90,7 @@ const faultPoints: Readonly<Record<string, { breaks: string; scenario: string; t
   forget_frame: {
     breaks: 'The module goes although one of its frames will still return.',
     scenario: 'driver-unmount',
-    tests: 'is not there yet when the module goes',
+    tests: 'a mount that is under way',
   },
 };
 

@@ -2,13 +2,19 @@
 // Unmounting a tracked filesystem and unloading the module, in every state: no oops, no pin left, nothing of the origin lost.
 import assert from 'node:assert/strict';
 import { useVm } from '../harness/scenario.js';
-import { info, ioctl, loadDriver, mountExt4, states, tests, tryIoctl } from './driver.js';
+import { info, ioctl, loadDriver, mkfs, mountExt4, states, tests, tryIoctl } from './driver.js';
 
 const kinds = ['snapshot', 'incremental', 'failed'] as const;
 type State = (typeof kinds)[number];
 
 describe('the end of a tracked filesystem', () => {
-  const vm = useVm({ name: 'unmount', disks: [{ name: 'origin', sizeMib: 64 }] });
+  const vm = useVm({
+    name: 'unmount',
+    disks: [
+      { name: 'origin', sizeMib: 64 },
+      { name: 'slow', sizeMib: 32 },
+    ],
+  });
   let origin = '';
 
   before(async () => {
@@ -96,6 +102,23 @@ describe('the end of a tracked filesystem', () => {
       await vm().sh('umount /t');
     });
   }
+
+  // The mount is in a function of the module's, and comes back to it.
+  it('is not awaited by the module, but a mount that is under way is', async () => {
+    const disk = vm().disk('slow');
+    await bringTo('snapshot');
+    await vm().sh(
+      `${mkfs('ext4', disk)} && modprobe dm-delay && dmsetup create slow --table "0 $(blockdev --getsz ${disk}) delay ${disk} 0 300" && mkdir -p /b && udevadm settle`,
+    );
+    await vm().sh(
+      `mount -t ext4 /dev/mapper/slow /b & until grep -q elastio_snap /proc/$!/stack; do kill -0 $! || exit 1; done
+       rmmod elastio-snap && wait $! && mountpoint -q /b && umount /b`,
+    );
+    await vm().sh('! test -e /dev/elastio-snap0; dmsetup remove slow; umount /t');
+    await checkOrigin();
+    await loadDriver(vm());
+    await vm().sh('umount /t');
+  });
 
   it('makes an open image give errors, and the module stays until it is closed', async () => {
     await bringTo('snapshot');
