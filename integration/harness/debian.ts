@@ -12,6 +12,8 @@ export interface KernelSource {
   release: string;
   /** Of the kernel's packages; amd64, the standard one, when left out. */
   flavour?: string;
+  /** Built from Debian's source of this version, with the checks of the flavour. */
+  debug?: string;
 }
 
 /** Every kernel the product is built and tested for. */
@@ -21,6 +23,12 @@ export const kernels: Readonly<Record<string, KernelSource>> = {
   '6.1-cloud': { suite: 'bookworm', release: 'bookworm', flavour: 'cloud-amd64' },
   '6.12': { suite: 'bookworm', release: 'bookworm-backports' },
   '7.x': { suite: 'trixie', release: 'trixie-backports' },
+};
+
+/** Kernels that look for errors themselves (integration/harness/image/debug-kernel*). */
+export const debugKernels: Readonly<Record<string, KernelSource>> = {
+  '6.1-kasan': { suite: 'bookworm', release: 'bookworm', debug: '6.1', flavour: 'kasan' },
+  '6.1-kcsan': { suite: 'bookworm', release: 'bookworm', debug: '6.1', flavour: 'kcsan' },
 };
 
 /** The kernels of the standard flavour: `make test` knows no others. */
@@ -35,9 +43,10 @@ export function defaultKernel(): string {
 
 /** Looks a kernel up in the table; the error names the choices. */
 export function kernelSource(kernel: string): KernelSource {
-  const source = kernels[kernel];
+  const all = { ...kernels, ...debugKernels };
+  const source = all[kernel];
   if (!source) {
-    throw new Error(`unknown kernel "${kernel}": choose one of ${Object.keys(kernels).join(', ')}`);
+    throw new Error(`unknown kernel "${kernel}": choose one of ${Object.keys(all).join(', ')}`);
   }
   return source;
 }
@@ -56,12 +65,31 @@ export async function testRoot(): Promise<string> {
  * name that `uname -r` prints).
  */
 export async function kernelRoot(kernel: string): Promise<string> {
-  const { suite, release, flavour = 'amd64' } = kernelSource(kernel);
+  const { suite, release, flavour = 'amd64', debug } = kernelSource(kernel);
+  if (debug !== undefined) return debugKernelRoot(kernel, suite, debug, flavour);
   const script = join(imageScripts, 'kernel-root.sh');
   const inputs = [suite, release, flavour, await fingerprint(script)];
   return artifact(`kernel-${kernel}`, inputs, async (directory) => {
     say(`making the build root of kernel ${kernel} (${release}), about 2 minutes`);
     await bootstrap(script, directory, suite, release, [suite, release, flavour]);
+  });
+}
+
+/** The directory of a kernel that is built here. */
+async function debugKernelRoot(
+  kernel: string,
+  suite: string,
+  version: string,
+  flavour: string,
+): Promise<string> {
+  const files = ['.sh', '.modules', '.config', `-${flavour}.config`].map((ending) =>
+    join(imageScripts, `debug-kernel${ending}`),
+  );
+  const inputs = [suite, version, flavour, ...(await Promise.all(files.map(fingerprint)))];
+  return artifact(`kernel-${kernel}`, inputs, async (directory) => {
+    say(`building kernel ${kernel} from Debian's source, about half an hour`);
+    const [script = ''] = files;
+    await bootstrap(script, directory, suite, suite, [suite, version, flavour]);
   });
 }
 
