@@ -36,7 +36,7 @@ inside() { chroot "$out/root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin
 inside bash -euo pipefail -c "
   cd $tree
   make -s olddefconfig
-  yes '' | make -s LSMOD=lsmod localmodconfig > localmodconfig.log 2>&1 || { cat localmodconfig.log >&2; exit 1; }
+  (yes '' || true) | make -s LSMOD=lsmod localmodconfig > localmodconfig.log 2>&1
   scripts/kconfig/merge_config.sh -m .config debug-kernel.config debug-kernel-$flavour.config > merge.log
   make -s olddefconfig
   # What was asked for and did not become so would be a check that nobody makes.
