@@ -14,6 +14,8 @@ enum { NR_PROCESSES = 2, PAGE = 4096, COW_MIB = 2 };
 static atomic_ulong *counts; // succeeded, refused, reads
 static const char *device, *directory, *other;
 static uint64_t random_state;
+// Calls that may do something take a thousand times as long as those that are refused at once: few are of that kind.
+static bool effective;
 // A page before one that nobody may touch, and one that cannot be written.
 static char *edge, *read_only;
 
@@ -91,12 +93,22 @@ static uint64_t path(void)
 
 static uint64_t device_path(void)
 {
-	return below(4) ? (uintptr_t)device : path();
+	uint64_t odd = path();
+
+	if (effective)
+		return below(4) ? (uintptr_t)device : odd;
+	return below(2) ? (uintptr_t)other : (uintptr_t)directory;
 }
 
 static uint32_t minor_number(void)
 {
 	return below(8) ? below(3) : odd_number();
+}
+
+// Of a call that changes the tracker's state.
+static uint32_t changed_minor(void)
+{
+	return effective ? minor_number() : 256 + below(1 << 31);
 }
 
 static uint64_t size_in_mib(void)
@@ -106,6 +118,7 @@ static uint64_t size_in_mib(void)
 
 static unsigned long invent(void *argument)
 {
+	effective = below(32) == 0;
 	switch (below(12)) {
 	case 0:
 		*(struct elastio_snap_setup_params *)argument = (struct elastio_snap_setup_params){
@@ -121,7 +134,7 @@ static unsigned long invent(void *argument)
 		return below(2) ? ELASTIO_SNAP_RELOAD_SNAP : ELASTIO_SNAP_RELOAD_INC;
 	case 3:
 		*(struct elastio_snap_transition_params *)argument = (struct elastio_snap_transition_params){
-			.cow = path(), .cow_size_mib = size_in_mib(), .minor = minor_number(),
+			.cow = path(), .cow_size_mib = size_in_mib(), .minor = changed_minor(),
 		};
 		return ELASTIO_SNAP_TRANSITION_SNAP;
 	case 4:
@@ -147,7 +160,7 @@ static unsigned long invent(void *argument)
 		return ELASTIO_SNAP_CHANGES;
 	}
 	case 7:
-		*(uint32_t *)argument = minor_number();
+		*(uint32_t *)argument = changed_minor();
 		return below(4) ? ELASTIO_SNAP_TRANSITION_INC : ELASTIO_SNAP_DESTROY;
 	case 8:
 		((struct elastio_snap_info *)argument)->minor = minor_number();

@@ -105,7 +105,6 @@ static void set_limits(struct queue_limits *limits)
 	limits->discard_granularity = PAGE_SIZE;
 	limits->max_hw_discard_sectors = UINT_MAX >> SECTOR_SHIFT;
 	limits->max_discard_sectors = UINT_MAX >> SECTOR_SHIFT;
-	limits->max_write_zeroes_sectors = UINT_MAX >> SECTOR_SHIFT;
 #if defined(HAVE_SECURE_ERASE_LIMIT)
 	limits->max_secure_erase_sectors = UINT_MAX >> SECTOR_SHIFT;
 #endif
