@@ -124,6 +124,8 @@ static int check_proof(struct activation *a)
 	const struct esnap_raw_header *h = &a->header;
 	int err;
 
+	if (a->t->stale)
+		return refuse(a, -ESTALE, "what changed while it was not mounted is forgotten");
 	err = esnap_seal_read(a->ep, &a->header);
 	if (err)
 		return refuse(a, err, "its COW file was not closed by this driver");
@@ -132,8 +134,7 @@ static int check_proof(struct activation *a)
 		return err;
 	if (!h->fingerprint)
 		return refuse(a, -EOPNOTSUPP, "its filesystem does not tell whether it changed");
-	if (!esnap_fault("no_fingerprint") &&
-	    (a->t->stale || h->fingerprint != a->t->fingerprint))
+	if (!esnap_fault("no_fingerprint") && h->fingerprint != a->t->fingerprint)
 		return refuse(a, -ESTALE, "its filesystem was changed while nobody looked");
 	if (h->nr_extents != a->map->nr ||
 	    h->extents_digest != esnap_header_digest(a->map, h->common.uuid))
