@@ -89,6 +89,14 @@ export async function readChangeMap(
       if (buffer.equals(zeros.subarray(0, buffer.length))) continue;
       runs.push(...runsOf(new BigUint64Array(buffer.buffer, buffer.byteOffset, count), block));
     }
+    const told = Number(header.nrChangedBlocks);
+    const found = runs.reduce((sum, { count }) => sum + count, 0);
+    // A block behind the index is counted, too, when it has changed.
+    if (told !== found && !(nrBlocks > indexed && told === found + 1)) {
+      throw new Error(
+        `${path} is damaged: it tells of ${String(told)} changed blocks and names ${String(found)}`,
+      );
+    }
     if (nrBlocks > indexed) runs.push({ first: indexed, count: nrBlocks - indexed });
     return ChangeMap.fromRuns(nrBlocks, runs);
   } finally {
