@@ -34,6 +34,8 @@ struct target {
 	uint64_t nr_sectors;
 	// The filesystem's freeze waits for these writes: all of one is in an image or nothing.
 	bool whole_writes;
+	// Stores to mapped memory: the freeze stops them anywhere, in the middle of a sector, too.
+	bool torn_writes;
 	uint32_t nr_extents;
 	struct extent extents[MAX_TARGET_EXTENTS];
 };

@@ -97,6 +97,15 @@ static void claim(const struct record *r, const uint64_t *seqs, unsigned char *c
 			claimed[r->sector + i] = 1;
 }
 
+// A store that was under way at the instant may have left the pieces of two stamps.
+static void excuse(const struct record *r, struct call call, const uint64_t *seqs, unsigned char *claimed)
+{
+	if (r->seq <= call.end && r->done >= call.begin)
+		for (uint32_t i = 0; i < r->nr_sectors; i++)
+			if (!seqs[r->sector + i])
+				claimed[r->sector + i] = 1;
+}
+
 static int check_image(struct call call, const char *path)
 {
 	uint64_t *seqs[MAX_TARGETS], newest = 0, nr_sectors = 0;
@@ -120,6 +129,8 @@ static int check_image(struct call call, const char *path)
 		const struct record *r = &the_log->records[i];
 
 		claim(r, seqs[r->target], claimed[r->target]);
+		if (the_log->targets[r->target].torn_writes)
+			excuse(r, call, seqs[r->target], claimed[r->target]);
 		if (r->done < instant)
 			check_newest(r, seqs[r->target]);
 		if (the_log->targets[r->target].whole_writes)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // stamper run LOG SEED THREADS ALIGN_SECTORS TARGET...: creates files of stamped sectors and goes on overwriting them in
-//   place, past the page cache, in the background. TARGET is PATH,MIB (written through the file) or
-//   PATH,MIB,DEVICE,FIRST_SECTOR (the file's sectors are written through the device, on which its filesystem begins there)
+//   place in the background. TARGET is [HOW:]PATH,MIB (written through the file) or [HOW:]PATH,MIB,DEVICE,FIRST_SECTOR (the
+//   file's sectors are written through the device, on which its filesystem begins there). HOW is direct, past the page cache and
+//   one write after the other, when it is left out; uring: several at once; through a file also buffered, or mapped
 // stamper call LOG NAME COMMAND...: runs a command and logs when it began and ended; exits with its status
 // stamper pause|resume|stop LOG: pause and stop return when no write is under way; stop fails if a write ever failed
 #include <pthread.h>
@@ -9,9 +10,22 @@
 #include <sys/wait.h>
 
 #include "stamp.h"
+#include "uring.h"
 
-// The part of a target that one thread writes, alone, one write at a time.
+enum how { DIRECT, URING, BUFFERED, MAPPED };
+
+enum {
+	// Writes that one thread has under way by io_uring.
+	DEPTH = 8,
+	// What is in the page cache is written out after so many writes.
+	SYNC_EVERY = 64,
+};
+
+// The part of a target that one thread writes, alone; each sector is in one write at a time.
 struct stripe {
+	enum how how;
+	// Of MAPPED.
+	unsigned char *memory;
 	struct log *log;
 	uint64_t random;
 	uint32_t target;
@@ -46,42 +60,106 @@ static uint64_t device_sector(const struct target *target, uint64_t sector, uint
 	die("sector %" PRIu64 " has no extent", sector);
 }
 
-static void write_stamps(struct stripe *s, unsigned char *buffer, uint64_t sector, uint32_t nr)
+static void give_up(struct log *log, int error)
+{
+	log->error = error;
+	log->stop = true;
+}
+
+// Makes the record and the content of a write of up to `nr` sectors, and says where it goes; NULL: there is no room for it.
+static struct record *begin_write(struct stripe *s, unsigned char *buffer, uint64_t sector, uint32_t nr, uint64_t *at)
 {
 	struct log *log = s->log;
-	uint64_t at = sector;
 
+	*at = sector;
 	if (s->raw)
-		at = s->raw_start + device_sector(&log->targets[s->target], sector, &nr);
+		*at = s->raw_start + device_sector(&log->targets[s->target], sector, &nr);
 	uint64_t index = atomic_fetch_add(&log->nr_records, 1);
 
 	if (index >= MAX_RECORDS) {
-		log->error = EOVERFLOW;
-		log->stop = true;
-		return;
+		give_up(log, EOVERFLOW);
+		return NULL;
 	}
 	struct record *r = &log->records[index];
 	*r = (struct record){ .sector = sector, .nr_sectors = nr, .target = s->target,
 			      .done = NOT_DONE, .seq = tick(log) };
 	for (uint32_t i = 0; i < nr; i++)
 		make_stamp((uint64_t *)(buffer + i * SECTOR), s->target, sector + i, r->seq);
-	ssize_t n = pwrite(s->fd, buffer, nr * SECTOR, at * SECTOR);
+	return r;
+}
 
-	if (n != (ssize_t)nr * SECTOR) {
-		log->error = n < 0 ? errno : EIO;
-		log->stop = true;
+static void end_write(struct log *log, struct record *r, ssize_t result)
+{
+	if (result == (ssize_t)r->nr_sectors * SECTOR)
+		r->done = tick(log);
+	else
+		give_up(log, result < 0 ? -result : EIO);
+}
+
+static void write_stamps(struct stripe *s, unsigned char *buffer, uint64_t sector, uint32_t nr)
+{
+	uint64_t at;
+	struct record *r = begin_write(s, buffer, sector, nr, &at);
+
+	if (!r)
+		return;
+	if (s->how == MAPPED) {
+		memcpy(s->memory + at * SECTOR, buffer, r->nr_sectors * SECTOR);
+		end_write(s->log, r, r->nr_sectors * SECTOR);
 		return;
 	}
-	r->done = tick(log);
+	ssize_t n = pwrite(s->fd, buffer, r->nr_sectors * SECTOR, at * SECTOR);
+
+	end_write(s->log, r, n < 0 ? -errno : n);
+}
+
+// Sectors [first, first + nr) of a target, of which a random part is to be written.
+static uint64_t choose(struct stripe *s, uint64_t first, uint64_t nr_sectors, uint32_t *nr)
+{
+	// Small ones, whole blocks, and large ones that begin and end inside blocks.
+	static const uint32_t limits[] = { 8, 8, 32, MAX_WRITE_SECTORS };
+
+	*nr = (1 + below(&s->random, limits[below(&s->random, 4)])) / s->align * s->align;
+	if (!*nr)
+		*nr = s->align;
+	return first + below(&s->random, nr_sectors - *nr + 1) / s->align * s->align;
+}
+
+static void uring_ended(void *context, uint64_t id, int32_t result)
+{
+	struct log *log = context;
+
+	end_write(log, &log->records[id], result);
+}
+
+// One write in each part of the stripe, all of them under way at once.
+static void write_batch(struct stripe *s, struct uring *ring, unsigned char *buffer)
+{
+	uint64_t part = s->nr_sectors / DEPTH / MAX_WRITE_SECTORS * MAX_WRITE_SECTORS;
+
+	for (uint32_t i = 0; i < DEPTH; i++) {
+		unsigned char *mine = buffer + i * MAX_WRITE_SECTORS * SECTOR;
+		uint32_t nr;
+		uint64_t at, sector = choose(s, s->first + i * part, part, &nr);
+		struct record *r = begin_write(s, mine, sector, nr, &at);
+
+		if (!r)
+			break;
+		uring_queue_write(ring, s->fd, mine, r->nr_sectors * SECTOR, at * SECTOR, r - s->log->records);
+	}
+	uring_write_all(ring, uring_ended, s->log);
 }
 
 static void *write_stripe(void *argument)
 {
 	struct stripe *s = argument;
-	unsigned char *buffer = allocate(MAX_WRITE_SECTORS * SECTOR);
+	unsigned char *buffer = allocate(DEPTH * MAX_WRITE_SECTORS * SECTOR);
 	struct log *log = s->log;
+	struct uring ring = { .fd = -1 };
 
-	while (!log->stop) {
+	if (s->how == URING)
+		uring_init(&ring, DEPTH);
+	for (uint32_t written = 1; !log->stop; written++) {
 		if (log->pause) {
 			log->nr_paused++;
 			while (log->pause && !log->stop)
@@ -89,15 +167,16 @@ static void *write_stripe(void *argument)
 			log->nr_paused--;
 			continue;
 		}
-		// Small ones, whole blocks, and large ones that begin and end inside blocks.
-		static const uint32_t limits[] = { 8, 8, 32, MAX_WRITE_SECTORS };
-		uint64_t nr = (1 + below(&s->random, limits[below(&s->random, 4)])) / s->align * s->align;
+		if (s->how == URING) {
+			write_batch(s, &ring, buffer);
+			continue;
+		}
+		uint32_t nr;
+		uint64_t sector = choose(s, s->first, s->nr_sectors, &nr);
 
-		if (!nr)
-			nr = s->align;
-		uint64_t at = below(&s->random, s->nr_sectors - nr + 1) / s->align * s->align;
-
-		write_stamps(s, buffer, s->first + at, nr);
+		write_stamps(s, buffer, sector, nr);
+		if (s->how != DIRECT && written % SYNC_EVERY == 0 && fdatasync(s->fd))
+			give_up(log, errno);
 	}
 	free(buffer);
 	return NULL;
@@ -126,20 +205,56 @@ static int create_target(struct log *log, uint32_t index, const char *path, uint
 	return fd;
 }
 
-// Parses PATH,MIB[,DEVICE,FIRST_SECTOR].
+static enum how parse_how(char **text)
+{
+	static const char *const words[] = { [DIRECT] = "direct:", [URING] = "uring:", [BUFFERED] = "buffered:", [MAPPED] = "mapped:" };
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		size_t length = strlen(words[i]);
+
+		if (!strncmp(*text, words[i], length)) {
+			*text += length;
+			return i;
+		}
+	}
+	return DIRECT;
+}
+
+// A file that was made for writing past the page cache is to be written through it.
+static void use_page_cache(struct stripe *s, const char *path)
+{
+	close(s->fd);
+	s->fd = open(path, O_RDWR);
+	if (s->fd < 0)
+		die_errno(path);
+	if (s->how != MAPPED)
+		return;
+	s->memory = mmap(NULL, s->nr_sectors * SECTOR, PROT_READ | PROT_WRITE, MAP_SHARED, s->fd, 0);
+	if (s->memory == MAP_FAILED)
+		die_errno(path);
+	s->log->targets[s->target].torn_writes = true;
+}
+
+// Parses [HOW:]PATH,MIB[,DEVICE,FIRST_SECTOR].
 static struct stripe add_target(struct log *log, char *text)
 {
+	enum how how = parse_how(&text);
 	char *path = strsep(&text, ","), *mib = strsep(&text, ","), *device = strsep(&text, ",");
 	uint32_t index = log->nr_targets++;
 
 	if (!mib || index == MAX_TARGETS)
 		die("%s: expected PATH,MIB or PATH,MIB,DEVICE,FIRST_SECTOR, at most %d of them", path,
 		    MAX_TARGETS);
-	struct stripe s = { .log = log, .target = index, .raw = device };
+	struct stripe s = { .log = log, .target = index, .raw = device, .how = how };
+
+	if (s.raw && (how == BUFFERED || how == MAPPED))
+		die("%s: a device is written past the page cache", path);
 
 	s.nr_sectors = number(mib) * 2048;
 	s.fd = create_target(log, index, path, s.nr_sectors);
-	log->targets[index].whole_writes = !s.raw;
+	log->targets[index].whole_writes = !s.raw && how != MAPPED;
+	if (how == BUFFERED || how == MAPPED)
+		use_page_cache(&s, path);
 	if (s.raw) {
 		s.raw_start = number(text);
 		s.fd = open(device, O_WRONLY | O_DIRECT);

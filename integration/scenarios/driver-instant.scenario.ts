@@ -79,7 +79,7 @@ describe('the instant of a snapshot', () => {
     // Read past the page cache of the partition, which knows nothing of writes through the disk.
     await vm().sh(`sync; ${tests}/stampcheck origin /tmp/log ${origin}`);
     await ioctl(vm(), 'destroy', 0);
-    await vm().sh('rm -f /t/a /t/b');
+    await vm().sh('rm -f /t/a /t/b /t/c');
   }
 
   it('holds for writers of files, whole blocks and sectors, while others use the filesystem', async () => {
@@ -90,8 +90,13 @@ describe('the instant of a snapshot', () => {
     await vm().sh('kill $(cat /run/churn)');
   });
 
-  it('holds for a writer that goes through the whole disk', async () => {
-    await checkRounds(`/t/a,4 /t/b,4,${vm().disk('origin')},${partitionStart}`, 4, 8);
+  it('holds for writers through the page cache, through mapped memory and many at a time, all at once', async () => {
+    await checkRounds('buffered:/t/a,4 mapped:/t/b,4 uring:/t/c,4', 3, 1);
+  });
+
+  it('holds for writers that go through the whole disk', async () => {
+    const whole = `${vm().disk('origin')},${partitionStart}`;
+    await checkRounds(`/t/a,4 /t/b,4,${whole} uring:/t/c,4,${whole}`, 6, 8);
   });
 
   // What the reader asks of the origin waits in the block layer, longer than the write takes.
