@@ -52,6 +52,17 @@ test: prepare ## everything: lint, unit tests, every scenario in VMs on one kern
 matrix: prepare ## the driver's scenarios on every kernel, or on KERNELS="a b", or SCENARIO=name
 	@node dist/integration/matrix.js $(KERNELS) $(SCENARIO:%=--scenario %)
 
+test-long: prepare ## everything at full length on KERNEL: hours; goes on where it was interrupted
+	@ELIO_LENGTH=long node $(harness)/run.js unit
+	@ELIO_LENGTH=long node dist/integration/matrix.js $(KERNEL) $(SCENARIO:%=--scenario %)
+
+test-debug: prepare ## the driver's scenarios on kernels that look for errors themselves; goes on where it was interrupted
+	@node dist/integration/matrix.js 6.1-kasan 6.1-kcsan $(SCENARIO:%=--scenario %)
+
+debug-kernel: prepare ## build the debug kernels (KASAN and lockdep; KCSAN), half an hour each
+	@node $(harness)/driver.js 6.1-kasan build/driver/6.1-kasan
+	@node $(harness)/driver.js 6.1-kcsan build/driver/6.1-kcsan
+
 test-selfcheck: prepare ## break the driver's promises one by one: tests must fail each time
 	@node dist/integration/selfcheck.js $(FAULTS)
 
@@ -96,5 +107,5 @@ uninstall: ## undo `make install`
 clean: ## remove what was built in this checkout (the cache in ~/.cache/elio stays)
 	rm -rf build dist proto/gen
 
-.PHONY: help setup build compile prepare driver test matrix unit vm-test vm-shell lint format proto-baseline \
+.PHONY: help setup build compile prepare driver test matrix test-long test-debug debug-kernel test-selfcheck unit vm-test vm-shell lint format proto-baseline \
 	fleet fleet-stop demo bench install uninstall clean

@@ -31,6 +31,11 @@ export const debugKernels: Readonly<Record<string, KernelSource>> = {
   '6.1-kcsan': { suite: 'bookworm', release: 'bookworm', debug: '6.1', flavour: 'kcsan' },
 };
 
+/** How many times as long everything takes with this kernel. */
+export function slowness(kernel: string): number {
+  return kernelSource(kernel).debug === undefined ? 1 : 6;
+}
+
 /** The kernels of the standard flavour: `make test` knows no others. */
 export function standardKernels(): string[] {
   return Object.keys(kernels).filter((kernel) => kernels[kernel]?.flavour === undefined);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
-import { findComplaint } from './dmesg.js';
+import { findComplaint, findLeak } from './dmesg.js';
 
 describe('findComplaint', () => {
   for (const line of [
@@ -13,13 +13,27 @@ describe('findComplaint', () => {
     'rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:',
     'watchdog: BUG: soft lockup - CPU#1 stuck for 134s!',
     'WARNING: possible circular locking dependency detected',
-    'kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)',
   ]) {
     it(`finds "${line}"`, () => {
       const log = `[    1.000000] ordinary\n[    2.000000] ${line}\n[    2.000001] details`;
       assert.equal(findComplaint(log), `[    2.000000] ${line}\n[    2.000001] details`);
     });
   }
+
+  const race = (place: string): string =>
+    [
+      '==================================================================',
+      `BUG: KCSAN: data-race in ${place} / xas_load`,
+      `write to 0xffff888003a6b500 of 8 bytes by task 312 on cpu 1:`,
+      ` ${place}+0x4f/0x90`,
+      '==================================================================',
+      'elastio_snap: what follows is of another report',
+    ].join('\n');
+
+  it("finds a data race of the driver's, and of nobody else's", () => {
+    assert.match(findComplaint(race('esnap_bitmap_test')) ?? '', /^BUG: KCSAN/);
+    assert.equal(findComplaint(race('jbd2_journal_dirty_metadata')), undefined);
+  });
 
   it('lets the messages of an ordinary run pass', () => {
     const log = [
@@ -30,5 +44,18 @@ describe('findComplaint', () => {
       'debug: BUGS are fine',
     ].join('\n');
     assert.equal(findComplaint(log), undefined);
+  });
+});
+
+describe('findLeak', () => {
+  const leak = (frame: string): string =>
+    `unreferenced object 0xffff888005d71800 (size 512):\n  comm "mount", pid 312, jiffies 4294911225\n  backtrace:\n    [<0000000063a6f1a1>] ${frame}\n`;
+  const others = leak('ext4_fill_super+0x12/0x90 [ext4]');
+
+  it('finds what the driver has allocated, also when it was unloaded since', () => {
+    for (const frame of ['esnap_epoch_create+0x40/0x2f0 [elastio_snap]', '0xffffffffc0a1b2c3'])
+      assert.equal(findLeak(`${others}${leak(frame)}${others}`), leak(frame));
+    assert.equal(findLeak(others), undefined);
+    assert.equal(findLeak(''), undefined);
   });
 });

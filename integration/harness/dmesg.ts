@@ -2,13 +2,36 @@
 
 /** What the kernel prints when something is wrong; none of it may appear while a test runs. */
 const complaints =
-  /\bBUG\b|WARNING:|\bOops\b|Kernel panic|general protection|KASAN|UBSAN|refcount_t|blocked for more than|rcu.*\bstall|possible (?:circular|recursive|irq)|inconsistent lock state|suspicious RCU|bad unlock balance|held lock freed|sleeping function called|kmemleak: \d+ new/;
+  /\bBUG\b|WARNING:|\bOops\b|Kernel panic|general protection|KASAN|UBSAN|refcount_t|blocked for more than|rcu.*\bstall|possible (?:circular|recursive|irq)|inconsistent lock state|suspicious RCU|bad unlock balance|held lock freed|sleeping function called/;
+
+/** Data races are found in all of the kernel; those count that name a function or an object of the driver's. */
+const ours = /\besnap_|elastio_snap/;
+/** A frame of the driver's, also after it was unloaded: an address where modules are. */
+const oursInBacktrace = /\besnap_|elastio_snap|\] 0xffffffffc[0-9a-f]{7}\b/;
 
 const linesAfterComplaint = 40;
+const endOfReport = /={20,}/;
+
+/** The lines of a report that begins there, up to the bar of "=" that ends it. */
+function reportFrom(lines: readonly string[], first: number): string {
+  const rest = lines.slice(first, first + linesAfterComplaint);
+  const end = rest.findIndex((line) => endOfReport.test(line));
+  return rest.slice(0, end < 0 ? rest.length : end).join('\n');
+}
 
 /** The first complaint in a kernel log with the lines that follow it, or undefined for a clean log. */
 export function findComplaint(log: string): string | undefined {
   const lines = log.split('\n');
-  const first = lines.findIndex((line) => complaints.test(line));
+  const first = lines.findIndex(
+    (line, at) =>
+      complaints.test(line) && (!line.includes('BUG: KCSAN') || ours.test(reportFrom(lines, at))),
+  );
   return first < 0 ? undefined : lines.slice(first, first + linesAfterComplaint).join('\n');
+}
+
+/** What is in kmemleak's list that the driver has allocated, or undefined. */
+export function findLeak(list: string): string | undefined {
+  const objects = list.split(/^(?=unreferenced object)/m);
+  const found = objects.filter((object) => oursInBacktrace.test(object));
+  return found.length === 0 ? undefined : found.join('');
 }

@@ -10,6 +10,7 @@ import {
 } from 'node:fs';
 import { basename, join, relative } from 'node:path';
 import { repository } from './cache.js';
+import { defaultKernel, slowness } from './debian.js';
 import { rounds } from './length.js';
 import { say } from './process.js';
 
@@ -68,15 +69,21 @@ export function unitSuite(): Suite {
   return { name: 'unit', files, timeoutMs: minuteMs };
 }
 
-/** A suite for each scenario, those that take longest first: they must not be what is left over at the end. */
-export function scenarioSuites(): Suite[] {
-  return compiled(['integration/scenarios'], '.scenario.js')
-    .reverse()
-    .map((file) => ({
+/**
+ * A suite for each scenario, those that take longest first: they must not be what is left over at the end. Those that need
+ * what only a debug kernel has come after all others, and only when asked for.
+ */
+export function scenarioSuites(kind: 'any kernel' | 'debug kernel' = 'any kernel'): Suite[] {
+  const files = compiled(['integration/scenarios'], '.scenario.js').reverse();
+  const needsDebug = (file: string): boolean => basename(file).startsWith('debug-');
+  const others = files.filter((file) => !needsDebug(file));
+  return (kind === 'any kernel' ? others : [...others, ...files.filter(needsDebug)]).map(
+    (file) => ({
       name: basename(file, '.scenario.js'),
       files: [file],
       timeoutMs: lengthFactor * 10 * minuteMs,
-    }));
+    }),
+  );
 }
 
 /** The suite on another kernel than the default. */
@@ -116,7 +123,8 @@ async function runSuite(suite: Suite, verbose: boolean): Promise<SuiteResult> {
   const log = join(directory, 'output.log');
   await new Promise<void>((resolve, reject) => {
     const main = join(import.meta.dirname, 'suite.js');
-    const args = [main, suite.name, directory, String(suite.timeoutMs), ...suite.files];
+    const factor = slowness(suite.kernel ?? defaultKernel());
+    const args = [main, suite.name, directory, String(factor * suite.timeoutMs), ...suite.files];
     const child = spawn('setpriv', ['--pdeathsig', 'TERM', process.execPath, ...args], {
       cwd: repository,
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -136,9 +144,11 @@ async function runSuite(suite: Suite, verbose: boolean): Promise<SuiteResult> {
       child.stderr.pipe(process.stderr, { end: false });
     }
     const limit = setTimeout(() => {
-      output.write(`killed: not finished after ${String(suiteLimitMs / minuteMs)} minutes\n`);
+      output.write(
+        `killed: not finished after ${String((factor * suiteLimitMs) / minuteMs)} minutes\n`,
+      );
       child.kill('SIGKILL');
-    }, suiteLimitMs);
+    }, factor * suiteLimitMs);
     child.once('error', reject);
     child.once('close', () => {
       clearTimeout(limit);

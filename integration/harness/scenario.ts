@@ -7,6 +7,8 @@ import { Vm, type VmOptions } from './vm.js';
 /** Building roots, kernel module and images on a fresh machine is part of the first boot. */
 const bootTimeoutMs = 30 * 60_000;
 const checkTimeoutMs = 120_000;
+/** A kernel that looks for leaks does so at the end. */
+const stopTimeoutMs = 10 * 60_000;
 
 /** Test machines of one mocha suite. */
 interface Machines {
@@ -37,9 +39,16 @@ function useMachines<T extends Machines>(start: () => Promise<T>): () => T {
     }
   });
   after(async function () {
-    this.timeout(checkTimeoutMs);
-    if (failed) for (const vm of machines?.vms ?? []) await vm.saveLogs().catch(() => undefined);
-    await machines?.stop();
+    this.timeout(stopTimeoutMs);
+    try {
+      for (const vm of machines?.vms ?? []) await vm.checkLeaks();
+    } catch (error) {
+      failed = true;
+      throw error;
+    } finally {
+      if (failed) for (const vm of machines?.vms ?? []) await vm.saveLogs().catch(() => undefined);
+      await machines?.stop();
+    }
   });
   return () => {
     if (!machines) throw new Error('test machines exist only inside before, it and after');

@@ -16,9 +16,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { accelerator, instructionClock } from './accelerator.js';
-import { defaultKernel, initramfs, kernelRoot, testRoot } from './debian.js';
+import { defaultKernel, initramfs, kernelRoot, slowness, testRoot } from './debian.js';
 import { diskArguments, diskPath, type DiskSpec } from './disk.js';
-import { findComplaint } from './dmesg.js';
+import { findComplaint, findLeak } from './dmesg.js';
 import { packagesImage, payloadImage, sshKeys } from './payload.js';
 import { runCommand, say, type CommandResult } from './process.js';
 import { RemoteShell } from './remote-shell.js';
@@ -50,6 +50,8 @@ export interface RunOptions {
 }
 
 const bootTimeoutMs = 180_000;
+/** What a debug kernel needs of memory, times what others do. */
+const debugMemory = 2;
 const runTimeoutMs = 120_000;
 const stopTimeoutMs = 20_000;
 const sshPort = 22;
@@ -75,6 +77,7 @@ export class Vm {
   /** Shells in the guest that wait for a command. */
   #idleShells: RemoteShell[] = [];
   private qemu: ChildProcess;
+  readonly #slowness: number;
 
   private constructor(
     readonly options: VmOptions,
@@ -83,6 +86,7 @@ export class Vm {
     private readonly identity: string,
     private readonly ports: ReadonlyMap<number, number>,
   ) {
+    this.#slowness = slowness(options.kernel ?? defaultKernel());
     this.qemu = this.#start();
   }
 
@@ -111,7 +115,7 @@ export class Vm {
     const exact = options.instructionClock ?? false;
     argv.push(...(exact ? instructionClock : await accelerator(kernel)));
     argv.push('-smp', exact ? '1' : String(options.cpus ?? 2));
-    argv.push('-m', String(options.memoryMib ?? 1024));
+    argv.push('-m', String((options.memoryMib ?? 1024) * (slowness(kernel) > 1 ? debugMemory : 1)));
     argv.push('-nodefaults', '-display', 'none', '-no-reboot');
     argv.push('-kernel', join(kernelDirectory, 'vmlinuz'), '-initrd', await initramfs(kernel));
     argv.push('-append', `${kernelArguments} ${options.kernelArguments ?? ''}`);
@@ -204,7 +208,7 @@ export class Vm {
   /** Runs a shell command as root in the guest. Rejects only when the guest is gone or the time is over. */
   async run(command: string, options: RunOptions = {}): Promise<CommandResult> {
     this.#requireRunning();
-    const timeoutMs = options.timeoutMs ?? runTimeoutMs;
+    const timeoutMs = (options.timeoutMs ?? runTimeoutMs) * this.#slowness;
     const startMs = Date.now();
     const result =
       options.stdin === undefined
@@ -292,6 +296,16 @@ export class Vm {
       throw new Error(`the kernel of ${this.options.name} complained:\n${complaint}`);
   }
 
+  /** Rejects when a kernel that looks for leaks has found one of the driver's. */
+  async checkLeaks(): Promise<void> {
+    // What was freed a moment ago, or is in a register, is found by one scan and not by the next.
+    const list = await this.sh(
+      'list=/sys/kernel/debug/kmemleak; test ! -e $list || { echo scan > $list; sleep 6; echo scan > $list; cat $list; }',
+    );
+    const leak = findLeak(list);
+    if (leak !== undefined) throw new Error(`${this.options.name} has leaked:\n${leak}`);
+  }
+
   /** Writes the guest's kernel log to the log directory, if the guest still answers. */
   async saveLogs(): Promise<void> {
     if (this.#exited()) return;
@@ -335,14 +349,15 @@ export class Vm {
 
   async #waitForBoot(): Promise<void> {
     const serial = join(this.options.logDir, 'serial.log');
-    for (let waitedMs = 0; waitedMs < bootTimeoutMs; waitedMs += 200) {
+    const limitMs = bootTimeoutMs * this.#slowness;
+    for (let waitedMs = 0; waitedMs < limitMs; waitedMs += 200) {
       await delay(200);
       this.#requireRunning();
       if (existsSync(serial) && (await readFile(serial, 'utf8')).includes('elio: guest ready'))
         return;
     }
     throw new BootTimeoutError(
-      `${this.options.name} did not boot within ${String(bootTimeoutMs)} ms: see ${serial}`,
+      `${this.options.name} did not boot within ${String(limitMs)} ms: see ${serial}`,
     );
   }
 
