@@ -11,6 +11,8 @@ FAULTS ?=
 DISKS ?= data:1024
 CMD ?=
 VMS ?= 2
+HOURS ?= 1
+SEED ?=
 DESTDIR ?=
 
 cache := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/elio
@@ -63,6 +65,9 @@ debug-kernel: prepare ## build the debug kernels (KASAN and lockdep; KCSAN), hal
 	@node $(harness)/driver.js 6.1-kasan build/driver/6.1-kasan
 	@node $(harness)/driver.js 6.1-kcsan build/driver/6.1-kcsan
 
+soak: prepare ## the driver's scenarios at random for HOURS (1), with SEED
+	@node dist/integration/soak.js $(HOURS) $(SEED)
+
 test-selfcheck: prepare ## break the driver's promises one by one: tests must fail each time
 	@node dist/integration/selfcheck.js $(FAULTS)
 
@@ -107,5 +112,5 @@ uninstall: ## undo `make install`
 clean: ## remove what was built in this checkout (the cache in ~/.cache/elio stays)
 	rm -rf build dist proto/gen
 
-.PHONY: help setup build compile prepare driver test matrix test-long test-debug debug-kernel test-selfcheck unit vm-test vm-shell lint format proto-baseline \
+.PHONY: help setup build compile prepare driver test matrix test-long test-debug debug-kernel soak test-selfcheck unit vm-test vm-shell lint format proto-baseline \
 	fleet fleet-stop demo bench install uninstall clean

@@ -32,6 +32,8 @@ export interface Suite {
   kernel?: string;
   /** The fault point (driver/fault.h) that is switched on: a test must fail then. */
   fault?: string;
+  /** What its random choices begin with (ELIO_SEED); its own when left out. */
+  seed?: number;
   /** Only the tests whose names match this. */
   grep?: string;
   /** It is no news that a test fails, but that none does. */
@@ -133,6 +135,7 @@ async function runSuite(suite: Suite, verbose: boolean): Promise<SuiteResult> {
         ELIO_LOG_DIR: directory,
         ...(suite.kernel === undefined ? {} : { ELIO_KERNEL: suite.kernel }),
         ...(suite.fault === undefined ? {} : { ELIO_FAULT: suite.fault }),
+        ...(suite.seed === undefined ? {} : { ELIO_SEED: String(suite.seed) }),
         ...(suite.grep === undefined ? {} : { GREP: suite.grep }),
       },
     });

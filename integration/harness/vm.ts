@@ -55,6 +55,8 @@ const debugMemory = 2;
 const runTimeoutMs = 120_000;
 const stopTimeoutMs = 20_000;
 const sshPort = 22;
+/** Without what no guest uses: its drivers would take seconds of each boot. */
+const machine = 'q35,sata=off,smbus=off';
 const directoryPrefix = 'elio-vm-';
 
 const kernelArguments = [
@@ -111,7 +113,7 @@ export class Vm {
     const forwards = [...ports].map(
       ([guest, host]) => `,hostfwd=tcp:127.0.0.1:${String(host)}-:${String(guest)}`,
     );
-    const argv = ['--pdeathsig', 'KILL', 'qemu-system-x86_64', '-machine', 'q35'];
+    const argv = ['--pdeathsig', 'KILL', 'qemu-system-x86_64', '-machine', machine];
     const exact = options.instructionClock ?? false;
     argv.push(...(exact ? instructionClock : await accelerator(kernel)));
     argv.push('-smp', exact ? '1' : String(options.cpus ?? 2));

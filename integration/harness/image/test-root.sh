@@ -7,7 +7,7 @@ out=$1 sources=$2 apt_options=$3
 packages=(
   attr btrfs-progs cryptsetup-bin dmsetup dosfstools e2fsprogs fdisk fio iproute2 kmod
   libnss-myhostname lsof lvm2 mdadm nodejs openssh-server openssh-sftp-server openssl procps psmisc
-  strace systemd systemd-sysv udev util-linux xfsprogs xxd
+  strace stress-ng systemd systemd-sysv udev util-linux xfsprogs xxd
 )
 root=$(mktemp -d)
 trap 'rm -rf --one-file-system "$root"' EXIT
