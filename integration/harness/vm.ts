@@ -69,13 +69,15 @@ const kernelArguments = [
   'rcupdate.rcu_cpu_stall_timeout=60 sysctl.kernel.watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=120',
 ].join(' ');
 
-class BootTimeoutError extends Error {}
+/** The guest does not come up. */
+class BootError extends Error {}
 
 /** A running test machine. It dies with the process that booted it. */
 export class Vm {
   #dmesgSeen = 0;
   #stopped = false;
   #boots = 0;
+  #bootedOnceMore = false;
   /** Shells in the guest that wait for a command. */
   #idleShells: RemoteShell[] = [];
   private qemu: ChildProcess;
@@ -187,12 +189,13 @@ export class Vm {
   }
 
   /**
-   * An emulated processor gets stuck now and then (a "soft lockup" in the initramfs, before anything of ours has run): the
-   * first boot is then done once more.
+   * An emulated processor gets stuck or trips over patched code now and then (a "soft lockup" or an "int3" before anything of
+   * ours has run): the boot is then done once more.
    */
   async #bootOnceMore(error: unknown): Promise<void> {
-    if (!(error instanceof BootTimeoutError) || this.#boots > 1) throw error;
-    say(`${error.message}; booting it once more`);
+    if (!(error instanceof BootError) || this.#bootedOnceMore) throw error;
+    this.#bootedOnceMore = true;
+    say(`${error.message}\n${this.options.name}: booting it once more`);
     this.qemu.kill('SIGKILL');
     await this.#startAgain();
     await this.#waitForBoot();
@@ -342,11 +345,15 @@ export class Vm {
   }
 
   #requireRunning(): void {
-    if (!this.#exited()) return;
+    if (this.#exited()) throw new Error(this.#lastWords());
+  }
+
+  /** What is known of a guest that has ended. */
+  #lastWords(): string {
     const serial = readFileSync(join(this.options.logDir, 'serial.log'), 'utf8');
     const qemu = readFileSync(join(this.options.logDir, 'qemu.log'), 'utf8');
     const why = findComplaint(serial) ?? `${qemu}${serial.split('\n').slice(-20).join('\n')}`;
-    throw new Error(`the test machine ${this.options.name} is gone:\n${why}`);
+    return `the test machine ${this.options.name} is gone:\n${why}`;
   }
 
   async #waitForBoot(): Promise<void> {
@@ -354,11 +361,11 @@ export class Vm {
     const limitMs = bootTimeoutMs * this.#slowness;
     for (let waitedMs = 0; waitedMs < limitMs; waitedMs += 200) {
       await delay(200);
-      this.#requireRunning();
+      if (this.#exited()) throw new BootError(this.#lastWords());
       if (existsSync(serial) && (await readFile(serial, 'utf8')).includes('elio: guest ready'))
         return;
     }
-    throw new BootTimeoutError(
+    throw new BootError(
       `${this.options.name} did not boot within ${String(limitMs)} ms: see ${serial}`,
     );
   }
