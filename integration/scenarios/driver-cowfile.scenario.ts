@@ -43,10 +43,13 @@ describe('the COW file', () => {
   });
 
   /** Half of many files are gone, so that a large file has many extents; and writes go on being saved. */
-  const fragment =
-    'mkdir /t/holes && for n in $(seq 2000); do yes $n | head -c 512K > /t/holes/$n || break; done 2> /dev/null; rm /t/holes/$n /t/holes/*[13579]; sync';
-  const overwrite =
-    'for n in $(seq 2 6 600); do test -e /t/holes/$n && head -c 64K /dev/urandom | dd of=/t/holes/$n conv=notrunc status=none; done; sync';
+  const fragment = `mkdir /t/holes && ${tests}/fragment make /t/holes`;
+  let overwritten = 0;
+
+  async function overwrite(): Promise<void> {
+    overwritten += 1;
+    await vm().sh(`${tests}/fragment overwrite /t/holes ${overwritten}`);
+  }
 
   const attacks = {
     ext4: [
@@ -80,12 +83,12 @@ describe('the COW file', () => {
       const extents = await vm().sh(`${tests}/imagecheck extents /t/cow`);
       assert.ok(extents.split('\n').length > 10, extents);
       await copyImage(vm(), copy);
-      await vm().sh(overwrite);
+      await overwrite();
       for (const [what, command] of attacks[type]) {
         await vm().run(command);
         assert.equal(await vm().sh(`sync; ${tests}/imagecheck extents /t/cow`), extents, what);
       }
-      await vm().sh(overwrite);
+      await overwrite();
       await checkImage(vm(), copy);
       assert.equal((await info(vm(), 0)).error, 0);
     });
@@ -110,13 +113,13 @@ describe('the COW file', () => {
     await vm().sh(fragment);
     await ioctl(vm(), 'setup', origin, '/t/cow', 0, 30);
     await copyImage(vm(), copy);
-    await vm().sh(overwrite);
+    await overwrite();
     await vm().sh(`umount /t && rmmod elastio-snap && ${insmod}`);
     await ioctl(vm(), 'reload-snap', origin, '/cow', 0);
     await vm().sh(`mount ${origin} /t`);
     assert.deepEqual([(await info(vm(), 0)).state, (await info(vm(), 0)).error], [3, 0]);
     await checkImage(vm(), copy);
-    await vm().sh(overwrite);
+    await overwrite();
     await vm().sh('touch /t/holes/later; sync');
 
     await vm().reboot();
@@ -152,7 +155,7 @@ describe('the COW file', () => {
         `rm -rf /t/holes/*[${round % 10}] /t/etc; cp -r /etc /t/etc; head -c 2M /dev/urandom > /t/new${round % 5}; sync`,
       );
       await ioctl(vm(), 'inc', 0);
-      await vm().sh(overwrite);
+      await overwrite();
       await ioctl(vm(), 'snap', `/t/cow${round}`, 0, 16);
       await list(round);
       const said = await vm().sh(`update-img ${image} /t/cow${round - 1} ${copy}`);

@@ -219,12 +219,14 @@ describe('a tracker of what can be detached', () => {
     const header = await cowHeader(vm(), disk, '/t/cow');
     await vm().sh('echo saved > /t/file; sync; mount -o remount,ro /t');
     await exchange(disk);
-    const before = await vm().sh(`sha256sum ${disk}`);
+    // Another medium can be larger.
+    const content = `head -c 32M ${disk} | sha256sum`;
+    const before = await vm().sh(content);
     await vm().sh('umount /t');
     if (await tellsMedia()) {
       assert.equal((await info(vm(), 0)).error, -19);
       assert.equal((await header()).isClean, false);
-      assert.equal(await vm().sh(`sha256sum ${disk}`), before);
+      assert.equal(await vm().sh(content), before);
     }
     await ioctl(vm(), 'destroy', 0);
     await vm().sh('modprobe -r scsi_debug');
