@@ -140,20 +140,21 @@ describe('a tracker whose filesystem is unmounted', () => {
     await checkChanges();
   });
 
+  // What has changed already needs no entry and breaks no seal: the superblock can have.
   const offline = [
-    ['a check of the filesystem', `e2fsck -fy ORIGIN || test $? = 1`],
-    ['a change of its parameters', `tune2fs -L changed -c 7 ORIGIN`],
+    ['a check of the filesystem', false, `e2fsck -fy ORIGIN || test $? = 1`],
+    ['a change of its parameters', false, `tune2fs -L changed -c 7 ORIGIN`],
     [
       'a raw writer',
-      // Free blocks and those of a file, past the filesystem.
+      true,
+      // Free blocks and those of a file that writeFiles() leaves alone, past the filesystem.
       'dd if=/dev/urandom of=ORIGIN bs=4k seek=$(cat /tmp/block) count=3 oflag=direct status=none && dd if=/dev/urandom of=ORIGIN bs=4k seek=$(($(cat /tmp/block) + 8)) count=2 conv=fsync status=none',
     ],
   ] as const;
   for (const mode of ['snapshot', 'incremental'] as const) {
-    for (const [what, command] of offline) {
+    for (const [what, breaksSeal, command] of offline) {
       it(`sees what ${what} writes meanwhile, in ${mode} mode`, async () => {
         await vm().sh(
-          // Blocks that writeFiles() leaves alone: what has changed already needs no entry and breaks no seal.
           `sync; ${tests}/imagecheck extents /t/data | awk 'NR == 1 { print $1 / 8 + 1200 }' > /tmp/block`,
         );
         await writeFiles(vm());
@@ -162,7 +163,7 @@ describe('a tracker whose filesystem is unmounted', () => {
         await vm().sh('umount /t');
         assert.ok((await header()).isClean);
         await vm().sh(command.replaceAll('ORIGIN', origin));
-        assert.ok(!(await header()).isClean);
+        if (breaksSeal) assert.ok(!(await header()).isClean);
         const changed = (await info(vm(), 0)).nrChangedBlocks;
         await vm().sh(`mount ${origin} /t`);
         assert.equal(await state(), mode === 'snapshot' ? states.snapshot : states.incremental);

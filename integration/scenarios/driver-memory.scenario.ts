@@ -25,7 +25,11 @@ describe('a machine with too little memory', () => {
     await mountExt4(vm(), origin, '/t', '-b 4096');
     await vm().sh('rm -f /tmp/log*');
   });
-  afterEach(async () => {
+  afterEach(async function () {
+    if (this.currentTest?.state !== 'passed')
+      await vm().run(
+        `touch /tmp/enough; pkill stamper; pkill stress-ng; for n in 1 0; do ${tests}/ioctl-tool destroy $n; done; umount /l; losetup -D; swapoff -a`,
+      );
     await vm().sh(`umount /t && e2fsck -fn ${origin}`);
   });
 
@@ -64,13 +68,13 @@ describe('a machine with too little memory', () => {
 
   it('keeps its image while memory goes to a swap file on the origin, and more is written than fits', async () => {
     await vm().sh(
-      `dd if=/dev/zero of=/t/swap bs=1M count=64 status=none && chmod 600 /t/swap && mkswap -q /t/swap && swapon /t/swap && dd if=/dev/zero of=/t/much bs=1M count=24 status=none && sync`,
+      `dd if=/dev/zero of=/t/swap bs=1M count=96 status=none && chmod 600 /t/swap && mkswap -q /t/swap && swapon /t/swap && dd if=/dev/zero of=/t/much bs=1M count=24 status=none && sync`,
     );
     await begin(0, origin, '/t', cowMib);
-    // A little more than there is.
+    // More than there is without the swap file, and less than there is with it.
     await vm().sh(
       `rm -f /tmp/enough; ${writeMuch}
-       stress-ng --vm 2 --vm-bytes $(( ($(awk '/^MemAvailable/ { print $2 }' /proc/meminfo) + 32768) / 2 ))K --vm-method incdec --verify --timeout ${seconds} > /tmp/stress-ng 2>&1; status=$?; touch /tmp/enough; wait; cat /tmp/stress-ng; exit $status`,
+       stress-ng --vm 2 --vm-bytes $(awk '/^(MemAvailable|SwapFree)/ { sum += $2 } END { print int((sum - 16384) / 2) }' /proc/meminfo)K --vm-method incdec --verify --timeout ${seconds} > /tmp/stress-ng 2>&1; status=$?; touch /tmp/enough; wait; cat /tmp/stress-ng; exit $status`,
       { timeoutMs: (seconds * 4 + 120) * 1000 },
     );
     const swapped = Number(await vm().sh("awk '/^pswpout/ { print $2 }' /proc/vmstat"));
