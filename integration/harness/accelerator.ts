@@ -3,7 +3,7 @@ import { accessSync, constants } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { artifact } from './cache.js';
-import { initramfs, kernelRoot } from './debian.js';
+import { initramfs, kernelRoot, qemu } from './debian.js';
 import { runCommand, say } from './process.js';
 
 /**
@@ -49,16 +49,7 @@ export async function accelerator(kernel: string): Promise<readonly string[]> {
 }
 
 async function kvmBoots(kernel: string): Promise<boolean> {
-  const argv = [
-    'qemu-system-x86_64',
-    '-machine',
-    'q35',
-    ...virtualisation,
-    '-m',
-    '512',
-    '-smp',
-    '2',
-  ];
+  const argv = [...(await qemu()), '-machine', 'q35', ...virtualisation, '-m', '512', '-smp', '2'];
   argv.push('-nodefaults', '-display', 'none', '-no-reboot', '-serial', 'stdio');
   argv.push(
     '-kernel',

@@ -109,6 +109,30 @@ export async function initramfs(kernel: string): Promise<string> {
   return join(directory, 'initramfs');
 }
 
+/**
+ * The command that starts QEMU, the same on every machine. Before 8.1 an emulated processor could keep the translation of an
+ * instruction that another was just replacing: a breakpoint that the kernel sets while it patches a function, as a driver that
+ * hooks functions makes it do all the time, was then hit for ever.
+ */
+export async function qemu(): Promise<readonly string[]> {
+  const script = join(imageScripts, 'qemu.sh');
+  const directory = await artifact('qemu', [await fingerprint(script)], async (out) => {
+    say('fetching QEMU (of trixie), a quarter of a minute');
+    await bootstrap(script, out, 'trixie', 'trixie', []);
+  });
+  const root = join(directory, 'root', 'usr');
+  const data = ['qemu', 'seabios'].flatMap((name) => ['-L', join(root, 'share', name)]);
+  const program = join(root, 'bin', 'qemu-system-x86_64');
+  const libraries = ['lib', join('lib', 'x86_64-linux-gnu')].map((name) => join(root, name));
+  return [
+    join(directory, 'qemu-system-x86_64'),
+    '--library-path',
+    libraries.reverse().join(':'),
+    program,
+    ...data,
+  ];
+}
+
 /** The path of the kernel's checkpatch.pl, one version for every machine. */
 export async function checkpatch(): Promise<string> {
   const script = join(imageScripts, 'checkpatch.sh');

@@ -6,7 +6,7 @@ set -euo pipefail
 
 declare -A packages=(
   [build]=""
-  [test]="qemu-system-x86 qemu-utils mmdebstrap e2fsprogs busybox-static kmod cpio xz-utils zstd perl
+  [test]="qemu-utils mmdebstrap e2fsprogs busybox-static kmod cpio xz-utils zstd perl
     openssh-client util-linux mount procps gcc libc6-dev"
   [install]="dkms gcc make kmod"
 )

@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { accelerator, instructionClock } from './accelerator.js';
-import { defaultKernel, initramfs, kernelRoot, slowness, testRoot } from './debian.js';
+import { defaultKernel, initramfs, kernelRoot, qemu, slowness, testRoot } from './debian.js';
 import { diskArguments, diskPath, type DiskSpec } from './disk.js';
 import { findComplaint, findLeak } from './dmesg.js';
 import { packagesImage, payloadImage, sshKeys } from './payload.js';
@@ -115,7 +115,7 @@ export class Vm {
     const forwards = [...ports].map(
       ([guest, host]) => `,hostfwd=tcp:127.0.0.1:${String(host)}-:${String(guest)}`,
     );
-    const argv = ['--pdeathsig', 'KILL', 'qemu-system-x86_64', '-machine', machine];
+    const argv = ['--pdeathsig', 'KILL', ...(await qemu()), '-machine', machine];
     const exact = options.instructionClock ?? false;
     argv.push(...(exact ? instructionClock : await accelerator(kernel)));
     argv.push('-smp', exact ? '1' : String(options.cpus ?? 2));
@@ -170,12 +170,12 @@ export class Vm {
   #start(): ChildProcess {
     this.#boots += 1;
     const log = openSync(join(this.options.logDir, 'qemu.log'), 'w');
-    const qemu = spawn('setpriv', this.argv, {
+    const guest = spawn('setpriv', this.argv, {
       stdio: ['ignore', log, log],
       env: { ...process.env, TMPDIR: this.directory },
     });
     closeSync(log);
-    return qemu;
+    return guest;
   }
 
   async #waitUntilReady(): Promise<void> {
@@ -351,8 +351,8 @@ export class Vm {
   /** What is known of a guest that has ended. */
   #lastWords(): string {
     const serial = readFileSync(join(this.options.logDir, 'serial.log'), 'utf8');
-    const qemu = readFileSync(join(this.options.logDir, 'qemu.log'), 'utf8');
-    const why = findComplaint(serial) ?? `${qemu}${serial.split('\n').slice(-20).join('\n')}`;
+    const output = readFileSync(join(this.options.logDir, 'qemu.log'), 'utf8');
+    const why = findComplaint(serial) ?? `${output}${serial.split('\n').slice(-20).join('\n')}`;
     return `the test machine ${this.options.name} is gone:\n${why}`;
   }
 

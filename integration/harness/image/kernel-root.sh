@@ -11,12 +11,13 @@ stage=$(mktemp -d)
 # Backports are taken only when they are asked for; a default release would also hide the security updates.
 backports=()
 [ "$release" = "$suite" ] || backports=(--aptopt="APT::Default-Release \"$release\"")
-mmdebstrap --quiet --mode=root --variant=apt --aptopt="$apt_options" "${backports[@]}" \
+# An initramfs of this root would boot nothing: ours is made by initramfs.sh.
+INITRD=No mmdebstrap --quiet --mode=root --variant=apt --aptopt="$apt_options" "${backports[@]}" \
   --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
   --dpkgopt='path-exclude=/usr/share/locale/*' \
   --include="gcc,make,libc6-dev,sparse,linux-headers-$flavour,linux-image-$flavour" \
   "$suite" "$out/root" "$sources"
-rm -rf "$out"/root/var/cache/apt "$out"/root/var/lib/apt/lists "$out"/root/boot/initrd*
+rm -rf "$out"/root/var/cache/apt "$out"/root/var/lib/apt/lists
 
 kernels=("$out"/root/lib/modules/*-"$flavour")
 kernel=$(basename "${kernels[-1]}")
