@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // cow-file COUNT SEED: the driver's parser of COW files (driver/header.c, driver/index.c), built for user space under ASan and
-// UBSan. COUNT times a COW file is made by the driver's own code, damaged, and read again; memory runs out and I/O fails now and
-// then. Fails when something undefined is done, when a file as it was written is not read as it was, or when a damaged one is
+// UBSan. COUNT times a COW file is made by the driver's own code, damaged, and read again; memory runs out and I/O fails now
+// and then. Fails when something undefined is done, when a file as it was written is not read as it was, or when a damaged one is
 // taken with entries that lead out of it. Prints how often what happened as JSON.
 #include "header.h"
 #include "index.h"
@@ -140,12 +140,13 @@ static void mark(struct esnap_index *idx, struct esnap_bitmap *bm, u64 block)
 /* An origin of any size up to three sections, and a few runs of blocks that changed. */
 static void invent(struct content *c)
 {
+	const u64 section_sectors = ELASTIO_SNAP_SECTION_ENTRIES * ELASTIO_SNAP_BLOCK_SECTORS;
 	u64 nr_blocks, first, nr, block;
 
 	memset(c, 0, sizeof(*c));
 	c->nr_sectors = 1 + below((MAX_BLOCKS - 1) * ELASTIO_SNAP_BLOCK_SECTORS);
 	if (below(2))
-		c->nr_sectors = (1 + below(MAX_SECTIONS)) * ELASTIO_SNAP_SECTION_ENTRIES * ELASTIO_SNAP_BLOCK_SECTORS - below(9) + 4;
+		c->nr_sectors = (1 + below(MAX_SECTIONS)) * section_sectors - below(9) + 4;
 	if (c->nr_sectors < ELASTIO_SNAP_BLOCK_SECTORS)
 		c->nr_sectors = ELASTIO_SNAP_BLOCK_SECTORS;
 	c->nr_sectors = min(c->nr_sectors, (u64)(MAX_BLOCKS - 1) * ELASTIO_SNAP_BLOCK_SECTORS + 1);
@@ -187,7 +188,7 @@ static void compare(struct esnap_index *idx, const struct content *c)
 		u64 entry = c->entries[block], found;
 
 		nr_changed += entry != 0;
-		if (esnap_changes_test(&idx->changes, block) != (entry != 0))
+		if (esnap_changes_test(&idx->changes, block) != !!entry)
 			fail("a change was lost, or invented");
 		if (!c->mapping || entry <= ELASTIO_SNAP_ENTRY_CHANGED)
 			continue;
@@ -227,7 +228,8 @@ static void check_bounds(struct esnap_index *idx, const struct content *c, u64 e
 static int write_file(struct esnap_index *idx, const struct content *c)
 {
 	struct esnap_raw_header h = {
-		.common = { .flags = ELASTIO_SNAP_COW_CLEAN | (c->mapping ? 0 : ELASTIO_SNAP_COW_INDEX_ONLY), .next_block = c->end,
+		.common = { .flags = ELASTIO_SNAP_COW_CLEAN | (c->mapping ? 0 : ELASTIO_SNAP_COW_INDEX_ONLY),
+			    .next_block = c->end,
 			    .size = (c->end + below(16)) * ELASTIO_SNAP_BLOCK_SIZE, .seqid = 1 + below(9) },
 		.origin_sectors = c->nr_sectors,
 		.nr_extents = 1 + below(5),
@@ -256,7 +258,8 @@ static int read_file(struct esnap_index *idx, const struct content *c, struct es
 // Numbers that are at the edge of something.
 static u64 odd_number(const struct content *c)
 {
-	u64 edges[] = { 0, 1, 2, c->end - 1, c->end, c->end + 1, 1ULL << 31, 1ULL << 32, 1ULL << 52, 1ULL << 63, ~0ULL, random64() };
+	u64 edges[] = { 0, 1, 2, c->end - 1, c->end, c->end + 1, 1ULL << 31, 1ULL << 32, 1ULL << 52, 1ULL << 63, ~0ULL,
+			random64() };
 
 	return edges[below(sizeof(edges) / sizeof(edges[0]))];
 }
@@ -332,7 +335,8 @@ static void one_file(struct totals *totals)
 	}
 	make_index(&idx, &c);
 	err = read_file(&idx, &c, &h);
-	fuzz_allocations_left = transfers_left = 0;
+	fuzz_allocations_left = 0;
+	transfers_left = 0;
 	if (intact) {
 		if (err)
 			fail("what the driver wrote it does not read");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// failnth OPERATION DEVICE DIRECTORY MODULE: does something again and again, and the n-th allocation that it makes fails, for n from
-// 1 until it makes none any more (/proc/self/fail-nth). DEVICE has an ext4 that is mounted at DIRECTORY; MODULE is loaded.
+// failnth OPERATION DEVICE DIRECTORY MODULE: does something again and again, and the n-th allocation that it makes fails, for n
+// from 1 until it makes none any more (/proc/self/fail-nth). DEVICE has an ext4 that is mounted at DIRECTORY; MODULE is loaded.
 //
 // OPERATION is setup, destroy, inc, snap, reload, mount, umount, load, write or read. Checked each time: what failed has left
 // nothing; a tracker that says that it is sound has an image with the old content, and one that does not says why. Prints how
@@ -41,7 +41,7 @@ static void must(int result, const char *what)
 		die_errno(what);
 }
 
-// --- what is done --------------------------------------------------------------------------------------------------------------
+// --- what is done ----------------------------------------------------------------------------------------------------
 
 static uint32_t minor_number = MINOR;
 
@@ -119,7 +119,7 @@ static int do_read(int fd)
 	return pread(image_fd, block_data, BLOCK, (off_t)data_sector * SECTOR) == BLOCK ? 0 : -1;
 }
 
-// --- what must be so -------------------------------------------------------------------------------------------------------------
+// --- what must be so -------------------------------------------------------------------------------------------------
 
 static bool tracker(struct elastio_snap_info *info)
 {
@@ -431,7 +431,7 @@ static const struct operation {
 	{ "read", ready_to_read, do_read, check_read },
 };
 
-// --- the n-th allocation -----------------------------------------------------------------------------------------------------------
+// --- the n-th allocation ---------------------------------------------------------------------------------------------
 
 static unsigned long left_to_fail(int fail_nth)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// fsx FILE SECONDS SEED: everything that can be done with a file, at random, and after each step the file is what it must be: in
-// memory there is a copy with which it is compared. The file is new and up to 1 MiB long. Prints how many steps were done.
+// fsx FILE SECONDS SEED: everything that can be done with a file, at random, and after each step the file is what it must be:
+// in memory there is a copy with which it is compared. The file is new and up to 1 MiB long. Prints how many steps were done.
 #include <linux/falloc.h>
 #include <time.h>
 
@@ -8,8 +8,10 @@
 
 enum { MAX_SIZE = 1 << 20, MAX_STEP = 96 << 10 };
 
-enum step { WRITE, WRITE_DIRECT, WRITE_MAPPED, READ, READ_DIRECT, READ_MAPPED, TRUNCATE, ALLOCATE, PUNCH, ZERO, COLLAPSE, INSERT, COPY,
-	    SYNC, NR_STEPS };
+enum step {
+	WRITE, WRITE_DIRECT, WRITE_MAPPED, READ, READ_DIRECT, READ_MAPPED, TRUNCATE, ALLOCATE, PUNCH, ZERO, COLLAPSE, INSERT,
+	COPY, SYNC, NR_STEPS,
+};
 
 static const char *path;
 static int fd, direct_fd;
@@ -145,7 +147,8 @@ static void step_move(bool collapse, uint64_t at, uint64_t length)
 		size -= length;
 		memset(expected + size, 0, length);
 	} else {
-		if (at >= size || size + length > MAX_SIZE || !allocate_range(FALLOC_FL_INSERT_RANGE, at, length, "insert range"))
+		if (at >= size || size + length > MAX_SIZE ||
+		    !allocate_range(FALLOC_FL_INSERT_RANGE, at, length, "insert range"))
 			return;
 		memmove(expected + at + length, expected + at, size - at);
 		memset(expected + at, 0, length);

@@ -70,8 +70,10 @@ static uint64_t path(void)
 		snprintf(to, PAGE, "%s", below(2) ? "" : ".");
 		break;
 	case 4: {
-		static const char *const others[] = { "/dev/null", "/dev/elastio-snap0", ELASTIO_SNAP_CTL_PATH, "/proc/self/mem",
-						      "/", "/proc/self/fd/0", "/tmp/none", "/proc/elastio-snap-info" };
+		static const char *const others[] = {
+			"/dev/null", "/dev/elastio-snap0", ELASTIO_SNAP_CTL_PATH, "/proc/self/mem", "/", "/proc/self/fd/0",
+			"/tmp/none", "/proc/elastio-snap-info",
+		};
 
 		snprintf(to, PAGE, "%s", others[below(sizeof(others) / sizeof(others[0]))]);
 		break;

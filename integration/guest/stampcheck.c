@@ -98,9 +98,9 @@ static void claim(const struct record *r, const uint64_t *seqs, unsigned char *c
 }
 
 // A store that was under way at the instant may have left the pieces of two stamps.
-static void excuse(const struct record *r, struct call call, const uint64_t *seqs, unsigned char *claimed)
+static void excuse(const struct record *r, struct call c, const uint64_t *seqs, unsigned char *claimed)
 {
-	if (r->seq <= call.end && r->done >= call.begin)
+	if (r->seq <= c.end && r->done >= c.begin)
 		for (uint32_t i = 0; i < r->nr_sectors; i++)
 			if (!seqs[r->sector + i])
 				claimed[r->sector + i] = 1;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // stamper run LOG SEED THREADS ALIGN_SECTORS TARGET...: creates files of stamped sectors and goes on overwriting them in
 //   place in the background. TARGET is [HOW:]PATH,MIB (written through the file) or [HOW:]PATH,MIB,DEVICE,FIRST_SECTOR (the
-//   file's sectors are written through the device, on which its filesystem begins there). HOW is direct, past the page cache and
-//   one write after the other, when it is left out; uring: several at once; through a file also buffered, or mapped
+//   file's sectors are written through the device, on which its filesystem begins there). HOW is direct, past the page cache
+//   and one write after the other, when it is left out; uring: several at once; through a file also buffered, or mapped
 // stamper call LOG NAME COMMAND...: runs a command and logs when it began and ended; exits with its status
 // stamper pause|resume|stop LOG: pause and stop return when no write is under way; stop fails if a write ever failed
 #include <pthread.h>
@@ -207,7 +207,9 @@ static int create_target(struct log *log, uint32_t index, const char *path, uint
 
 static enum how parse_how(char **text)
 {
-	static const char *const words[] = { [DIRECT] = "direct:", [URING] = "uring:", [BUFFERED] = "buffered:", [MAPPED] = "mapped:" };
+	static const char *const words[] = {
+		[DIRECT] = "direct:", [URING] = "uring:", [BUFFERED] = "buffered:", [MAPPED] = "mapped:",
+	};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
 		size_t length = strlen(words[i]);

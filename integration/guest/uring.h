@@ -12,8 +12,8 @@
 struct uring {
 	int fd;
 	uint32_t nr_queued;
-	_Atomic uint32_t *sq_tail, *cq_head, *cq_tail;
 	uint32_t sq_mask, cq_mask;
+	atomic_uint *sq_tail, *cq_head, *cq_tail;
 	uint32_t *sq_array;
 	struct io_uring_sqe *sqes;
 	struct io_uring_cqe *cqes;

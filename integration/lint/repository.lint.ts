@@ -65,6 +65,7 @@ describe('C', () => {
 
   it('is clean for checkpatch: the test programs', async () => {
     const files = await filesBelow('integration/guest', /^[^/]*\.[ch]$/);
+    files.push(...(await filesBelow('integration/fuzz', /\.c$/)));
     // What is advice for kernel code only: its types, macros and names.
     const kernelOnly = [
       'ARRAY_SIZE',
