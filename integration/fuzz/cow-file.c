@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // cow-file COUNT SEED: the driver's parser of COW files (driver/header.c, driver/index.c), built for user space under ASan and
 // UBSan. COUNT times a COW file is made by the driver's own code, damaged, and read again; memory runs out and I/O fails now
-// and then. Fails when something undefined is done, when a file as it was written is not read as it was, or when a damaged one is
-// taken with entries that lead out of it. Prints how often what happened as JSON.
+// and then. Fails when something undefined is done, when a file as it was written is not read as it was, or when a damaged one
+// is taken with entries that lead out of it. Prints how often what happened as JSON.
 #include "header.h"
 #include "index.h"
 
