@@ -109,11 +109,7 @@ export async function initramfs(kernel: string): Promise<string> {
   return join(directory, 'initramfs');
 }
 
-/**
- * The command that starts QEMU, the same on every machine. Before 8.1 an emulated processor could keep the translation of an
- * instruction that another was just replacing: a breakpoint that the kernel sets while it patches a function, as a driver that
- * hooks functions makes it do all the time, was then hit for ever.
- */
+/** The command that starts QEMU, the same one on every machine. */
 export async function qemu(): Promise<readonly string[]> {
   const script = join(imageScripts, 'qemu.sh');
   const directory = await artifact('qemu', [await fingerprint(script)], async (out) => {

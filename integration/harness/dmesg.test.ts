@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
-import { findComplaint, findLeak } from './dmesg.js';
+import { findComplaint, findLeak, isEmulatorFault } from './dmesg.js';
 
 describe('findComplaint', () => {
   for (const line of [
@@ -57,5 +57,18 @@ describe('findLeak', () => {
       assert.equal(findLeak(`${others}${leak(frame)}${others}`), leak(frame));
     assert.equal(findLeak(others), undefined);
     assert.equal(findLeak(''), undefined);
+  });
+});
+
+describe('isEmulatorFault', () => {
+  const lockup = (place: string): string =>
+    `watchdog: BUG: soft lockup - CPU#0 stuck for 134s! [stamper:346]\nModules linked in: ext4\nRIP: 0010:${place}\nCall Trace:`;
+
+  it('knows a breakpoint that is hit when it is gone, from everything else', () => {
+    assert.ok(isEmulatorFault('Oops: int3: 0000 [#1] PREEMPT SMP NOPTI'));
+    assert.ok(isEmulatorFault('int3: 0000 [#1] PREEMPT SMP NOPTI'));
+    assert.ok(isEmulatorFault(lockup('submit_bio_noacct+0x0/0x420')));
+    assert.ok(!isEmulatorFault(lockup('esnap_copy_wait+0x40/0x90 [elastio_snap]')));
+    assert.ok(!isEmulatorFault('Oops: 0000 [#1] SMP\nRIP: 0010:submit_bio_noacct+0x0/0x420'));
   });
 });

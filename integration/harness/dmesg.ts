@@ -29,6 +29,19 @@ export function findComplaint(log: string): string | undefined {
   return first < 0 ? undefined : lines.slice(first, first + linesAfterComplaint).join('\n');
 }
 
+/**
+ * The kernel replaces the first instruction of a function that is hooked, with a breakpoint in between. An emulated processor can
+ * go on executing the breakpoint when it is gone (QEMU's emulation invalidates a translation before it stores what replaces it, and
+ * another thread can translate the old code once more in between): the kernel then dies of an int3 that is nobody's, or runs into
+ * it for ever at the function's first byte. No machine does that.
+ */
+const emulatorFault = /\bint3: 0000\b|soft lockup - CPU[^]{0,3000}?RIP: 0010:\w+\+0x0\//;
+
+/** Has the emulator, and nobody else, made the guest with this log die or hang? */
+export function isEmulatorFault(log: string): boolean {
+  return emulatorFault.test(log);
+}
+
 /** What is in kmemleak's list that the driver has allocated, or undefined. */
 export function findLeak(list: string): string | undefined {
   const objects = list.split(/^(?=unreferenced object)/m);
