@@ -68,9 +68,11 @@ function scenarioTable(columns: readonly Column[], scenarios: readonly string[])
   );
 }
 
-function claimTable(columns: readonly Column[], heading: string, scenarios: string): string {
+/** Of the kernels on which these scenarios have run. */
+function claimTable(all: readonly Column[], heading: string, scenarios: string): string {
   const testsOf = ({ results }: Column): SuiteResult['tests'] =>
     [...results].filter(([name]) => name.startsWith(scenarios)).flatMap(([, { tests }]) => tests);
+  const columns = all.filter((column) => testsOf(column).length > 0);
   const subjectOf = (title: string): string => title.split(':', 1)[0] ?? title;
   const subjects = new Set(
     columns.flatMap((column) => testsOf(column).map(({ title }) => subjectOf(title))),
