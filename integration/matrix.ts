@@ -134,11 +134,13 @@ const all = scenarioSuites('debug kernel').filter(({ name }) => /^(driver|debug)
 const suites = all.filter(({ name }) => values.scenario?.includes(name) ?? true);
 
 say(`${String(suites.length)} scenarios on ${wanted.join(', ')}`);
-const columns: Column[] = [];
-for (const kernel of wanted) {
-  const release = readFileSync(join(await kernelRoot(kernel), 'release'), 'utf8').trim();
-  columns.push({ kernel, release, results: new Map() });
-}
+// On a fresh machine the roots are made now, most of the time on one processor each.
+const columns: Column[] = await Promise.all(
+  wanted.map(async (kernel) => {
+    const release = readFileSync(join(await kernelRoot(kernel), 'release'), 'utf8').trim();
+    return { kernel, release, results: new Map<string, SuiteResult>() };
+  }),
+);
 const origins = new Map<Suite, { column: Column; name: string; inputs: string[] }>();
 for (const column of columns) {
   const shared = await inputsOf(column.kernel);
