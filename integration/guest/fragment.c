@@ -33,9 +33,11 @@ static bool make_file(int number)
 		die_errno(name);
 	fill_buffer(number);
 	for (int done = 0; done < SIZE; done += PIECE) {
-		if (write(fd, buffer, PIECE) == PIECE)
+		ssize_t n = write(fd, buffer, PIECE);
+
+		if (n == PIECE)
 			continue;
-		if (errno != ENOSPC)
+		if (n < 0 && errno != ENOSPC)
 			die_errno(name);
 		close(fd);
 		unlink(name);

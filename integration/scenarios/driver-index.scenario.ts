@@ -132,7 +132,7 @@ describe('the index', () => {
     await ioctl(vm(), 'setup', origin, '/t/cow', 0, 36, cache);
     await vm().sh('dd if=/dev/elastio-snap0 of=/tmp/before bs=1M iflag=direct status=none');
     await vm().sh(
-      `rm -r /t/old && fio --name=w --filename=/t/data --rw=randwrite --bs=4k --size=12M --io_size=8M --direct=1 --randseed=3 --minimal > /dev/null
+      `rm -r /t/old && fio --name=w --filename=/t/data --rw=randwrite --bs=4k --size=12M --io_size=5M --direct=1 --randseed=3 --minimal > /dev/null
        ${tests}/churn /t 5 2000; sync`,
     );
     assert.equal((await info(vm(), 0)).error, 0);

@@ -95,7 +95,7 @@ describe('limits of a snapshot', () => {
   it('gives its space back on going incremental, and what takes that space stays intact', async () => {
     const small = vm().disk('small');
     await mountExt4(vm(), small, '/s');
-    const count = rounds(40, 1000);
+    const count = rounds(24, 1000);
     await ioctl(vm(), 'setup', small, '/s/cow0', 1, 4);
     await vm().sh(
       `set -e; cd /s
@@ -133,7 +133,7 @@ describe('limits of a snapshot', () => {
       `set -e; for n in $(seq ${count}); do until ${once}; do udevadm settle; done; done`;
     await vm().sh(loop(3));
     const before = await vm().sh(traces);
-    await vm().sh(loop(rounds(40, 1000)), { timeoutMs: 20 * 60_000 });
+    await vm().sh(loop(rounds(24, 1000)), { timeoutMs: 20 * 60_000 });
     assert.equal(await vm().sh(traces), before);
     await vm().sh('rmmod elastio-snap && umount /s && ! grep -q elastio /proc/vmallocinfo');
     await loadDriver(vm());

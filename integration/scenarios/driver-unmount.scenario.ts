@@ -108,7 +108,7 @@ describe('the end of a tracked filesystem', () => {
     const disk = vm().disk('slow');
     await bringTo('snapshot');
     await vm().sh(
-      `${mkfs('ext4', disk)} && modprobe dm-delay && dmsetup create slow --table "0 $(blockdev --getsz ${disk}) delay ${disk} 0 300" && mkdir -p /b && udevadm settle`,
+      `${mkfs('ext4', disk)} && modprobe dm-delay && dmsetup create slow --table "0 $(blockdev --getsz ${disk}) delay ${disk} 0 120" && mkdir -p /b && udevadm settle`,
     );
     await vm().sh(
       `mount -t ext4 /dev/mapper/slow /b & until grep -q elastio_snap /proc/$!/stack; do kill -0 $! || exit 1; done
