@@ -155,7 +155,8 @@ describe('a tracker of what can be detached', () => {
       '/dev/md0',
       `mdadm --assemble /dev/md0 ${disks}`,
       'mdadm --stop /dev/md0',
-      '! test -e /sys/block/md0/md/level',
+      // It goes in the background.
+      '{ until ! test -e /sys/block/md0/md/level; do sleep 0.1; test $((n += 1)) -lt 100 || exit 1; done; }',
     );
   });
 
