@@ -5,6 +5,7 @@
 // is taken with entries that lead out of it. Prints how often what happened as JSON.
 #include "header.h"
 #include "index.h"
+#include "../guest/random.h"
 
 enum {
 	MAX_SECTIONS = 3,
@@ -38,20 +39,6 @@ static struct file_image disk;
 static u64 disk_sections;
 /* Of the transfers the one after so many fails, once; 0: none. */
 static unsigned int transfers_left;
-static u64 random_state;
-
-static u64 random64(void)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state * 0x2545f4914f6cdd1d;
-}
-
-static u64 below(u64 limit)
-{
-	return (random64() >> 16) % limit;
-}
 
 __attribute__((noreturn)) static void fail(const char *what)
 {
@@ -360,7 +347,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	count = strtoul(argv[1], NULL, 0);
-	random_state = strtoull(argv[2], NULL, 0) * 2 + 1;
+	seed_random(strtoull(argv[2], NULL, 0));
 	for (unsigned long i = 0; i < count; i++)
 		one_file(&totals);
 	printf("{\"intact\": %lu, \"taken\": %lu, \"refused\": %lu, \"no_memory\": %lu, \"io_error\": %lu}\n", totals.intact,

@@ -5,22 +5,8 @@
 
 #include "elastio-snap.h"
 #include "guest.h"
+#include "random.h"
 #include "siphash.h"
-
-static uint64_t random_state;
-
-static uint64_t random64(void)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state * 0x2545f4914f6cdd1d;
-}
-
-static uint64_t below(uint64_t limit)
-{
-	return (random64() >> 16) % limit;
-}
 
 static uint64_t odd_number(uint64_t near)
 {
@@ -62,9 +48,7 @@ int main(int argc, char **argv)
 {
 	if (argc != 3)
 		die("usage: damage SEED FILE");
-	random_state = number(argv[1]) * 2 + 1;
-	for (int i = 0; i < 8; i++)
-		random64();
+	seed_random(number(argv[1]));
 
 	int fd = open(argv[2], O_RDWR);
 	uint64_t size = fd < 0 ? 0 : size_of(fd, argv[2]);

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "guest.h"
+#include "random.h"
 
 enum { MAX_SIZE = 1 << 20, MAX_STEP = 96 << 10 };
 
@@ -17,15 +18,6 @@ static const char *path;
 static int fd, direct_fd;
 static uint8_t *expected, *buffer;
 static uint64_t size;
-static uint64_t random_state;
-
-static uint64_t below(uint64_t limit)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return (random_state >> 16) % limit;
-}
 
 static void must(bool good, const char *what)
 {
@@ -221,7 +213,7 @@ int main(int argc, char **argv)
 	if (argc != 4)
 		die("usage: fsx FILE SECONDS SEED");
 	path = argv[1];
-	random_state = number(argv[3]) * 2 + 1;
+	seed_random(number(argv[3]));
 	expected = allocate(MAX_SIZE + MAX_STEP);
 	buffer = allocate(MAX_STEP + BLOCK);
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);

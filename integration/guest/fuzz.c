@@ -8,29 +8,16 @@
 
 #include "elastio-snap.h"
 #include "guest.h"
+#include "random.h"
 
 enum { NR_PROCESSES = 2, PAGE = 4096, COW_MIB = 2 };
 
 static atomic_ulong *counts; // succeeded, refused, reads
 static const char *device, *directory, *other;
-static uint64_t random_state;
 // Calls that may do something take a thousand times as long as those that are refused at once: few are of that kind.
 static bool effective;
 // A page before one that nobody may touch, and one that cannot be written.
 static char *edge, *read_only;
-
-static uint64_t random64(void)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state * 0x2545f4914f6cdd1d;
-}
-
-static uint64_t below(uint64_t limit)
-{
-	return (random64() >> 16) % limit;
-}
 
 static uint64_t odd_number(void)
 {
@@ -275,7 +262,7 @@ int main(int argc, char **argv)
 			die_errno("fork");
 		if (pid)
 			continue;
-		random_state = (number(argv[2]) * NR_PROCESSES + n) * 2 + 1;
+		seed_random(number(argv[2]) * NR_PROCESSES + n);
 		run(number(argv[1]) / NR_PROCESSES);
 		exit(0);
 	}

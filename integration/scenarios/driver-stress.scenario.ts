@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Everything at random and at once (integration/guest/stress.c). ELIO_SEED chooses another order of events, ELIO_LENGTH=long
-// runs for 20 minutes instead of 1.
+// runs for 20 minutes instead of 1; on a slow kernel it takes longer until everything has happened.
 import assert from 'node:assert/strict';
+import { defaultKernel, slowness } from '../harness/debian.js';
 import { rounds } from '../harness/length.js';
 import { useVm } from '../harness/scenario.js';
 import { loadDriver, mountExt4, mountXfs, tests } from './driver.js';
@@ -12,14 +13,15 @@ const filesystems = [
   { type: 'ext4', name: 'b', sizeMib: 48 },
   { type: 'xfs', name: 'c', sizeMib: 64 },
 ];
-const seconds = rounds(60, 1200);
+const factor = slowness(defaultKernel());
+const seconds = factor * rounds(60, 1200);
 const seed = Number(process.env['ELIO_SEED'] ?? 1);
 
 describe('the driver under stress', () => {
   const vm = useVm({ name: 'stress', disks: filesystems });
 
   it(`keeps every promise for ${String(seconds)} seconds of all its calls at random, seed ${String(seed)}`, async function () {
-    this.timeout((seconds + 300) * 1000);
+    this.timeout((seconds + 300 * factor) * 1000);
     await loadDriver(vm());
     const disks = filesystems.map(({ type, name }) => ({ type, device: vm().disk(name) }));
     for (const [index, { type, device }] of disks.entries()) {
