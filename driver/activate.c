@@ -136,6 +136,8 @@ static int check_proof(struct activation *a)
 		return refuse(a, -EOPNOTSUPP, "its filesystem does not tell whether it changed");
 	if (!esnap_fault("no_fingerprint") && h->fingerprint != a->t->fingerprint)
 		return refuse(a, -ESTALE, "its filesystem was changed while nobody looked");
+	if (h->mounted && a->t->begun_mounted)
+		return refuse(a, -ESTALE, "it was mounted, and its log replayed, before it was announced");
 	if (h->nr_extents != a->map->nr ||
 	    h->extents_digest != esnap_header_digest(a->map, h->common.uuid))
 		return refuse(a, -EIO, "its COW file's blocks have moved");
@@ -158,6 +160,8 @@ static int look(struct activation *a)
 	esnap_store_aim(&ep->store, esnap_target(a->sb->s_bdev), 0);
 	if (a->unverified) {
 		rcu_assign_pointer(ep->store.map, a->map);
+		/* A write that was let in before sets its bit for check_proof() to find; a later one sees the map. */
+		synchronize_rcu();
 		err = check_proof(a);
 		a->map = NULL;
 	} else {
@@ -296,6 +300,8 @@ static void fail(struct activation *a, int err)
 	/* Reads of the image that were let in use the origin. */
 	if (a->t->image)
 		esnap_image_quiesce(a->t->image);
+	/* A worker that saw no failure yet may have begun one more read of the origin. */
+	esnap_copy_sync(a->t);
 	esnap_copy_drain(ep);
 	esnap_store_close(&ep->store);
 	esnap_cowfile_unpin(&ep->cowfile);

@@ -64,17 +64,15 @@ struct file_system_type *esnap_cowfile_fs_type(unsigned int i)
 static bool has_mount_option(struct super_block *sb, const char *option)
 {
 	struct seq_file m = { .size = PAGE_SIZE };
-	bool found = true;
+	bool found;
 
 	if (!sb->s_op->show_options)
 		return false;
-	m.buf = (void *)get_zeroed_page(GFP_KERNEL);
-	if (m.buf) {
-		sb->s_op->show_options(&m, sb->s_root);
-		/* A page that overflowed may have cut it off: say yes. */
-		found = m.count >= m.size - 1 || strstr(m.buf, option);
-		free_page((unsigned long)m.buf);
-	}
+	m.buf = (void *)get_zeroed_page(GFP_KERNEL | __GFP_NOFAIL);
+	sb->s_op->show_options(&m, sb->s_root);
+	/* A page that overflowed may have cut it off: say yes. */
+	found = m.count >= m.size - 1 || strstr(m.buf, option);
+	free_page((unsigned long)m.buf);
 	return found;
 }
 
@@ -219,8 +217,7 @@ void esnap_cowfile_remove(struct esnap_cowfile *cf)
 	cf->dentry = NULL;
 }
 
-int esnap_cowfile_shrink(struct esnap_cowfile *cf, u64 size, u64 nr_sectors,
-			 struct esnap_map **map)
+static int cut(struct esnap_cowfile *cf, u64 size)
 {
 	struct iattr attr = { .ia_valid = ATTR_SIZE, .ia_size = size };
 	struct dentry *dentry = cf->dentry;
@@ -239,10 +236,34 @@ int esnap_cowfile_shrink(struct esnap_cowfile *cf, u64 size, u64 nr_sectors,
 	inode_set_flags(inode, COW_FLAGS, COW_FLAGS);
 	inode_unlock(inode);
 	sb_end_write(inode->i_sb);
+	return err;
+}
+
+int esnap_cowfile_shrink(struct esnap_cowfile *cf, u64 size, u64 nr_sectors,
+			 struct esnap_map **map)
+{
+	struct esnap_map *extents;
+	int err;
+
+	err = cut(cf, size);
 	if (err)
 		return err;
-	*map = esnap_extents_map(inode, size, nr_sectors);
-	return PTR_ERR_OR_ZERO(*map);
+	extents = esnap_extents_map(d_inode(cf->dentry), size, nr_sectors);
+	if (IS_ERR(extents))
+		return PTR_ERR(extents);
+	*map = extents;
+	return 0;
+}
+
+void esnap_cowfile_abandon(struct esnap_cowfile *cf)
+{
+	if (cf->created) {
+		esnap_cowfile_remove(cf);
+		return;
+	}
+	if (cut(cf, 0))
+		pr_warn("COW file %pd2 keeps the space of the failed attempt\n", cf->dentry);
+	esnap_cowfile_unpin(cf);
 }
 
 /* --- creation -------------------------------------------------------------- */
@@ -343,11 +364,13 @@ int esnap_cowfile_create(struct esnap_cowfile *cf, const char *path,
 			 const struct esnap_header *header,
 			 struct esnap_map **map, char **path_out)
 {
+	struct esnap_map *extents;
 	const char *why;
 	struct dentry *dentry;
 	struct inode *inode;
 	struct file *file;
 	bool created, emptied = false;
+	char *from_root;
 	int err;
 
 	cf->dentry = NULL;
@@ -393,28 +416,29 @@ int esnap_cowfile_create(struct esnap_cowfile *cf, const char *path,
 	err = vfs_fsync(file, 0);
 	if (err)
 		goto err_file;
-	*path_out = path_from_root(dentry);
-	if (IS_ERR(*path_out)) {
-		err = PTR_ERR(*path_out);
+	from_root = path_from_root(dentry);
+	err = PTR_ERR_OR_ZERO(from_root);
+	if (err)
 		goto err_file;
-	}
 	err = pin(cf, dentry, 1);
 	if (err)
 		goto err_path;
-	*map = esnap_extents_map(inode, size, nr_sectors);
-	if (IS_ERR(*map)) {
-		err = PTR_ERR(*map);
+	extents = esnap_extents_map(inode, size, nr_sectors);
+	err = PTR_ERR_OR_ZERO(extents);
+	if (err) {
 		pr_err("COW file %s: its extents cannot be used (%d)\n", path, err);
 		goto err_pin;
 	}
 	fput(file);
+	cf->created = created;
+	*path_out = from_root;
+	*map = extents;
 	return 0;
 
 err_pin:
 	esnap_cowfile_unpin(cf);
 err_path:
-	kfree(*path_out);
-	*path_out = NULL;
+	kfree(from_root);
 err_file:
 	if (created && !mnt_want_write_file(file)) {
 		unlink_dentry(dentry);
@@ -485,8 +509,10 @@ int esnap_cowfile_adopt(struct esnap_cowfile *cf, struct super_block *sb, const 
 			u64 size, u64 nr_sectors, struct esnap_map **map, char **path_out)
 {
 	struct dentry *dentry = find_as_kernel(sb, path);
+	struct esnap_map *extents;
 	struct inode *inode;
 	const char *why;
+	char *from_root;
 	int err;
 
 	if (IS_ERR(dentry))
@@ -505,25 +531,26 @@ int esnap_cowfile_adopt(struct esnap_cowfile *cf, struct super_block *sb, const 
 		err = -EOPNOTSUPP;
 		goto out;
 	}
-	*path_out = path_from_root(dentry);
-	err = PTR_ERR_OR_ZERO(*path_out);
+	from_root = path_from_root(dentry);
+	err = PTR_ERR_OR_ZERO(from_root);
 	if (err)
 		goto out;
 	err = pin(cf, dentry, 0);
 	if (err)
 		goto err_path;
-	*map = esnap_extents_map(inode, size, nr_sectors);
-	err = PTR_ERR_OR_ZERO(*map);
+	extents = esnap_extents_map(inode, size, nr_sectors);
+	err = PTR_ERR_OR_ZERO(extents);
 	if (err)
 		goto err_pin;
 	dput(dentry);
+	*path_out = from_root;
+	*map = extents;
 	return 0;
 
 err_pin:
 	esnap_cowfile_unpin(cf);
 err_path:
-	kfree(*path_out);
-	*path_out = NULL;
+	kfree(from_root);
 out:
 	dput(dentry);
 	return err;

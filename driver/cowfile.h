@@ -16,6 +16,8 @@
 struct esnap_cowfile {
 	struct dentry *dentry;
 	u64 size;
+	/* It was not there before. */
+	bool created;
 };
 
 /* All of these sleep, and none is called on the I/O path. */
@@ -59,6 +61,12 @@ void esnap_cowfile_unpin(struct esnap_cowfile *cf);
 
 /* Unpins and unlinks.  The store must be closed; @sb must be active. */
 void esnap_cowfile_remove(struct esnap_cowfile *cf);
+
+/*
+ * Undoes esnap_cowfile_create(): removes what that created; a file that was taken
+ * over stays, empty.  As for esnap_cowfile_remove().
+ */
+void esnap_cowfile_abandon(struct esnap_cowfile *cf);
 
 /*
  * Cuts the file to @size and maps what is left.  The store must be closed.  On

@@ -26,6 +26,7 @@ struct esnap_raw_header {
 	u64 extents_digest;
 	u64 fingerprint;
 	u64 tail_entry;
+	bool mounted;
 };
 
 /*

@@ -8,6 +8,9 @@
 #include "header.h"
 #include "index.h"
 
+/* A page of the index is a block of the COW file. */
+static_assert(PAGE_SIZE == ELASTIO_SNAP_BLOCK_SIZE);
+
 #define SECTION_PAGES (ELASTIO_SNAP_SECTION_SIZE / PAGE_SIZE)
 
 /* With any limit, so many pages are needed to work at all. */

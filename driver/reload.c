@@ -13,12 +13,15 @@
 #include "tracker.h"
 
 /*
- * An origin whose changes were recorded in vain.  By the number of the device
- * alone: a disk that has reported another medium since can have the old one.
+ * An origin whose changes were recorded in vain.  By the number of its device, for
+ * a disk that has reported another medium since can have the old one; and by what
+ * its filesystem was, for it can come back under another number.
  */
 struct lost {
 	struct list_head list;
 	dev_t dev;
+	/* 0: not known. */
+	u64 fingerprint;
 };
 
 /* Outer lock. */
@@ -30,7 +33,8 @@ static struct lost *find_lost(const struct esnap_tracker *t)
 
 	lockdep_assert_held(&esnap_outer_lock);
 	list_for_each_entry(lost, &all_lost, list)
-		if (lost->dev == t->dev)
+		if (lost->dev == t->dev ||
+		    (t->fingerprint && lost->fingerprint == t->fingerprint))
 			return lost;
 	return NULL;
 }
@@ -51,14 +55,14 @@ void esnap_reload_forget(const struct esnap_tracker *t)
 	struct lost *lost;
 
 	/* The COW file of an active tracker goes; that of a dormant one is unclean. */
-	if (t->state & ELASTIO_SNAP_STATE_ACTIVE || find_lost(t) ||
-	    (!READ_ONCE(ep->error) &&
-	     !(unverified && atomic64_read(&ep->index.nr_changed))))
+	if (find_lost(t) || (!READ_ONCE(ep->error) &&
+			     !(unverified && atomic64_read(&ep->index.nr_changed))))
 		return;
 	lost = kmalloc(sizeof(*lost), GFP_KERNEL | __GFP_NOFAIL);
 	lost->dev = t->dev;
+	lost->fingerprint = t->fingerprint;
 	list_add(&lost->list, &all_lost);
-	pr_warn("%s: what changed while it was not mounted is forgotten: it needs a new snapshot\n",
+	pr_warn("%s: what has changed is not known any more: it needs a new snapshot\n",
 		t->bdev_path);
 }
 
@@ -166,7 +170,6 @@ static int reload(const struct esnap_reload *r)
 		return PTR_ERR(t);
 	t->ignore_errors = r->ignore_errors;
 	t->cache_size = r->cache_size;
-	t->stale = find_lost(t);
 	t->phase = ESNAP_UNVERIFIED;
 	t->state = ELASTIO_SNAP_STATE_UNVERIFIED |
 		   (r->snapshot ? ELASTIO_SNAP_STATE_SNAPSHOT : 0);
@@ -189,9 +192,12 @@ static int reload(const struct esnap_reload *r)
 		goto err_copy;
 	}
 	t->current_epoch = ep;
+	t->begun_mounted = sb;
 	err = begin(t, ep, origin.bdev, sb);
 	if (err)
 		goto err_epoch;
+	/* A mount finds it only when it is registered: nobody has asked yet. */
+	t->stale = find_lost(t);
 	mutex_lock(&esnap_inner_lock);
 	esnap_registry_set(t->minor, t);
 	mutex_unlock(&esnap_inner_lock);

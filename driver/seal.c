@@ -37,7 +37,7 @@ static int write_dirty(struct esnap_epoch *ep)
 	return write_header(ep);
 }
 
-static int write_clean(struct esnap_epoch *ep)
+static int write_clean(struct esnap_epoch *ep, bool mounted)
 {
 	const struct esnap_map *map = rcu_dereference_protected(ep->store.map, true);
 	struct esnap_tracker *t = ep->tracker;
@@ -46,6 +46,7 @@ static int write_clean(struct esnap_epoch *ep)
 		.origin_sectors = t->nr_sectors,
 		.nr_extents = map->nr,
 		.extents_digest = esnap_header_digest(map, ep->uuid),
+		.mounted = mounted,
 	};
 	int err;
 
@@ -61,7 +62,7 @@ static int write_clean(struct esnap_epoch *ep)
 	return write_header(ep);
 }
 
-static int close_file(struct esnap_epoch *ep)
+static int close_file(struct esnap_epoch *ep, bool mounted)
 {
 	struct esnap_tracker *t = ep->tracker;
 	int err;
@@ -82,7 +83,7 @@ static int close_file(struct esnap_epoch *ep)
 	if (!esnap_store_get(&ep->store))
 		return -ENODEV;
 	mutex_lock(&ep->seal_lock);
-	err = write_clean(ep) ?: READ_ONCE(ep->error);
+	err = write_clean(ep, mounted) ?: READ_ONCE(ep->error);
 	/* It may say so all the same, and nobody will keep it true. */
 	if (err && says_clean(ep))
 		write_dirty(ep);
@@ -91,13 +92,13 @@ static int close_file(struct esnap_epoch *ep)
 	return err;
 }
 
-int esnap_seal(struct esnap_epoch *ep)
+int esnap_seal(struct esnap_epoch *ep, bool mounted)
 {
 	int err = READ_ONCE(ep->error);
 
 	if (err)
 		return err;
-	err = close_file(ep);
+	err = close_file(ep, mounted);
 	if (err)
 		esnap_fail(ep, err, "its COW file cannot be closed");
 	return err;

@@ -178,7 +178,7 @@ err_image:
 	esnap_image_remove(t->image);
 err_epoch:
 	esnap_store_close(&ep->store);
-	esnap_cowfile_remove(&ep->cowfile);
+	esnap_cowfile_abandon(&ep->cowfile);
 	esnap_epoch_free(ep);
 err_copy:
 	esnap_copy_exit(t);
@@ -222,11 +222,11 @@ static int transition_inc(struct esnap_tracker *t, struct super_block *sb)
 	esnap_store_close(&ep->store);
 	esnap_index_drop_mapping(&ep->index);
 	err = READ_ONCE(ep->error);
-	if (!err) {
-		esnap_epoch_shrink(ep);
-		esnap_store_reopen(&ep->store);
-	}
-	return err;
+	if (err)
+		return err;
+	esnap_epoch_shrink(ep);
+	esnap_store_reopen(&ep->store);
+	return READ_ONCE(ep->error);
 }
 
 static int transition_snap(struct esnap_tracker *t, struct super_block *sb, const char *cow,
@@ -283,7 +283,7 @@ err_image:
 	esnap_image_remove(image);
 err_epoch:
 	esnap_store_close(&new->store);
-	esnap_cowfile_remove(&new->cowfile);
+	esnap_cowfile_abandon(&new->cowfile);
 	esnap_epoch_free(new);
 	return err;
 }

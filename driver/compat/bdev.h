@@ -229,6 +229,9 @@ static inline int esnap_add_disk(struct gendisk *disk)
 /* @added: esnap_add_disk() had made it known, and del_gendisk() has ended that. */
 static inline void esnap_free_disk(struct gendisk *disk, bool added)
 {
+#if defined(HAVE_BLK_CLEANUP_DISK)
+	blk_cleanup_disk(disk);
+#else
 #if defined(HAVE_ALLOC_DISK_QUEUE)
 	blk_cleanup_queue(disk->queue);
 	/* Only a disk that was added has a reference of its own on the queue. */
@@ -236,6 +239,7 @@ static inline void esnap_free_disk(struct gendisk *disk, bool added)
 		disk->queue = NULL;
 #endif
 	put_disk(disk);
+#endif
 }
 
 #if defined(HAVE_GENHD_NO_PART)

@@ -16,7 +16,7 @@ import { rounds } from './length.js';
 import { say } from './process.js';
 
 const minuteMs = 60_000;
-const parallelSuites = 2;
+const parallelSuites = Number(process.env['PARALLEL'] ?? 3);
 /** What a scenario may take of its usual times when it runs at full length. */
 const lengthFactor = rounds(1, 20);
 const suiteLimitMs = lengthFactor * 30 * minuteMs;

@@ -26,7 +26,7 @@ const writtenMib = { snapshot: 28, incremental: 32 };
 const writtenBlocks = 256;
 
 describe('an alias of the origin', () => {
-  const vm = useVm({ name: 'aliases', disks: [{ name: 'disk', sizeMib: 64 }] });
+  const vm = useVm({ name: 'aliases', cpus: 1, disks: [{ name: 'disk', sizeMib: 64 }] });
   let disk = '';
   let origin = '';
 
@@ -120,7 +120,7 @@ describe('an alias of the origin', () => {
 });
 
 describe('an origin that grows', () => {
-  const vm = useVm({ name: 'growth', disks: [{ name: 'disk', sizeMib: 128 }] });
+  const vm = useVm({ name: 'growth', cpus: 1, disks: [{ name: 'disk', sizeMib: 128 }] });
   const origin = '/dev/mapper/growing';
 
   before(() => loadDriver(vm()));

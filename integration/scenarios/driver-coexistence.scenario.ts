@@ -68,6 +68,7 @@ const observers: readonly Observer[] = [
 describe('the driver beside others', () => {
   const vm = useVm({
     name: 'coexistence',
+    cpus: 1,
     disks: [
       { name: 'origin', sizeMib: 48 },
       { name: 'copy', sizeMib: 48 },

@@ -6,6 +6,7 @@ import { useVm } from '../harness/scenario.js';
 describe('driver contract', () => {
   const vm = useVm({
     name: 'contract',
+    cpus: 1,
     disks: ['origin', 'unmounted', 'readonly', 'other'].map((name) => ({
       name,
       sizeMib: name === 'origin' ? 128 : 32,

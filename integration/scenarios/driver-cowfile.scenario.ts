@@ -21,6 +21,7 @@ const image = '/dev/elastio-snap0';
 describe('the COW file', () => {
   const vm = useVm({
     name: 'cowfile',
+    cpus: 1,
     memoryMib: 1536,
     disks: [
       { name: 'origin', sizeMib: 128 },
@@ -135,6 +136,32 @@ describe('the COW file', () => {
     await ioctl(vm(), 'reload-snap', origin, '/cow', 0);
     await vm().sh(`mount ${origin} /t`);
     assert.deepEqual([(await info(vm(), 0)).state, (await info(vm(), 0)).error], [5, -116]);
+  });
+
+  it('is not taken up again where XFS replayed its log in a mount that nobody saw', async () => {
+    await vm().sh('modprobe xfs');
+    await mountXfs(vm(), origin, '/t');
+    await ioctl(vm(), 'setup', origin, '/t/cow1', 0, 16);
+    await ioctl(vm(), 'inc', 0);
+    await vm().sh('for i in $(seq 200); do echo $i > /t/file$i; done; sync /t/file1');
+    // The log has it, and its place has it not.
+    await vm().reboot();
+    await vm().sh(`modprobe xfs; mkdir -p /t && mount -o ro ${origin} /t`);
+    assert.match(await vm().sh('dmesg'), /XFS.*Ending recovery/);
+    await loadDriver(vm());
+    await ioctl(vm(), 'reload-inc', origin, '/cow1', 0);
+    assert.equal((await info(vm(), 0)).error, -116);
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh('umount /t');
+  });
+
+  it('is not made where its path is too long to be told, and leaves nothing', async () => {
+    await mountExt4(vm(), origin, '/t', '-b 4096');
+    await vm().sh(
+      `cd /t && for i in $(seq 20); do mkdir $(printf 'd%.0s' $(seq 250)) && cd d*; done && { ${tests}/ioctl-tool setup ${origin} cow 0 16 || true; } && ! ls cow 2> /dev/null`,
+    );
+    assert.equal(await tryIoctl(vm(), 'info', 0), 'ENOENT');
+    await vm().sh('umount /t');
   });
 
   it('brings an image up to date with update-img, round after round', async function () {

@@ -169,7 +169,7 @@ class Origin {
 }
 
 describe('devices', () => {
-  const vm = useVm({ name: 'devices', disks });
+  const vm = useVm({ name: 'devices', cpus: 1, disks });
 
   before(async () => {
     await loadDriver(vm());

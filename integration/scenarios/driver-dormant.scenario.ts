@@ -22,6 +22,7 @@ const image = '/dev/elastio-snap0';
 describe('a tracker whose filesystem is unmounted', () => {
   const vm = useVm({
     name: 'dormant',
+    cpus: 1,
     disks: [
       { name: 'origin', sizeMib: 64 },
       { name: 'copy', sizeMib: 64 },
@@ -223,6 +224,12 @@ describe('a tracker whose filesystem is unmounted', () => {
     await vm().sh('losetup /dev/loop0 /tmp/disk && mount /dev/loop0 /t');
     assert.equal((await info(vm(), 0)).error, -19);
     await vm().sh('umount /t && losetup -d /dev/loop0 && rm /tmp/disk');
+  });
+
+  it('fails when its COW file has a hole', async () => {
+    await vm().sh(`umount /t && debugfs -w -R 'punch /cow1 2048 2048' ${origin} && mount ${origin} /t`);
+    assert.equal((await info(vm(), 0)).error, -5);
+    await vm().sh('echo more > /t/more && sync');
   });
 
   it('is destroyed without a trace but its COW file, which stays', async () => {

@@ -9,6 +9,7 @@ import {
   insmod,
   ioctl,
   loadDriver,
+  mkfs,
   mountExt4,
   states,
   tests,
@@ -226,6 +227,28 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
     assert.equal((await info(vm(), 0)).error, -116);
   });
 
+  it('is not taken up again under another device number either', async () => {
+    const setup = 'dd if=/dev/urandom of=/l/data bs=1M count=1 conv=fsync status=none';
+    await vm().sh(
+      `truncate -s 48M /var/tmp/disk && losetup /dev/loop5 /var/tmp/disk && mkdir -p /l && ${mkfs('ext4', '/dev/loop5', '-b 4096')} && mount /dev/loop5 /l && ${setup}`,
+    );
+    await ioctl(vm(), 'setup', '/dev/loop5', '/l/cow', 1, 8);
+    const data = firstSector(await vm().sh(`${tests}/imagecheck extents /l/data`));
+    await vm().sh('umount /l');
+    await unloadAndLoad();
+    await ioctl(vm(), 'reload-snap', '/dev/loop5', '/cow', 1);
+    await vm().sh(
+      `dd if=/dev/zero of=/dev/loop5 bs=512 seek=${data} count=8 oflag=direct status=none`,
+    );
+    await ioctl(vm(), 'destroy', 1);
+    await vm().sh('losetup -d /dev/loop5 && losetup /dev/loop6 /var/tmp/disk');
+    await ioctl(vm(), 'reload-snap', '/dev/loop6', '/cow', 1);
+    await vm().sh('mount /dev/loop6 /l');
+    assert.equal((await info(vm(), 1)).error, -116);
+    await ioctl(vm(), 'destroy', 1);
+    await vm().sh('umount /l && losetup -d /dev/loop6 && rm /var/tmp/disk');
+  });
+
   it('fails when a new snapshot is set up beside it', async () => {
     await unloadAndLoad();
     await announce('snapshot');
@@ -275,6 +298,7 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
       'dd if=/dev/zero of=O bs=512 seek=$((CSECTOR + 4096)) count=8 oflag=direct status=none',
       -5,
     ],
+    ['it has a hole', 'snapshot', '', "debugfs -w -R 'punch /cow1 2048 2048' O 2> /dev/null", -5],
     [
       'it was cut',
       'snapshot',

@@ -26,6 +26,7 @@ for (const { bus, remove } of kinds) {
     const names = ['snapshot', 'incremental', 'dormant', 'unverified'] as const;
     const vm = useVm({
       name: `removal-${bus}`,
+      cpus: 1,
       disks: names.map((name) => ({ name, sizeMib: 32, bus })),
     });
 
@@ -89,6 +90,7 @@ for (const { bus, remove } of kinds) {
 describe('a tracker of what can be detached', () => {
   const vm = useVm({
     name: 'detach',
+    cpus: 1,
     disks: [
       { name: 'a', sizeMib: 64 },
       { name: 'b', sizeMib: 64 },
