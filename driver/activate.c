@@ -137,7 +137,7 @@ static int check_proof(struct activation *a)
 	if (!esnap_fault("no_fingerprint") && h->fingerprint != a->t->fingerprint)
 		return refuse(a, -ESTALE, "its filesystem was changed while nobody looked");
 	if (h->mounted && a->t->begun_mounted)
-		return refuse(a, -ESTALE, "it was mounted, and its log replayed, before it was announced");
+		return refuse(a, -ESTALE, "its log was replayed before it was announced");
 	if (h->nr_extents != a->map->nr ||
 	    h->extents_digest != esnap_header_digest(a->map, h->common.uuid))
 		return refuse(a, -EIO, "its COW file's blocks have moved");
@@ -160,7 +160,7 @@ static int look(struct activation *a)
 	esnap_store_aim(&ep->store, esnap_target(a->sb->s_bdev), 0);
 	if (a->unverified) {
 		rcu_assign_pointer(ep->store.map, a->map);
-		/* A write that was let in before sets its bit for check_proof() to find; a later one sees the map. */
+		/* A write let in before has set its bit then; a later one sees the map. */
 		synchronize_rcu();
 		err = check_proof(a);
 		a->map = NULL;

@@ -27,7 +27,7 @@ const claims = [
   { heading: 'Device', scenarios: 'driver-devices' },
 ];
 /** What runs on another flavour of a kernel, which has the same source. */
-const smoke = ['driver-contract', 'driver-instant', 'driver-index', 'driver-reload'];
+const smoke = ['driver-contract', 'driver-instant', 'driver-index'];
 /** Where several processors meet: what runs where data races are looked for. */
 const concurrent = [
   'driver-fuzz',

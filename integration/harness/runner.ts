@@ -16,7 +16,8 @@ import { rounds } from './length.js';
 import { say } from './process.js';
 
 const minuteMs = 60_000;
-const parallelSuites = Number(process.env['PARALLEL'] ?? 3);
+/** A guest waits for a third of its time: for its devices, or for time to pass. */
+const parallelSuites = 3;
 /** What a scenario may take of its usual times when it runs at full length. */
 const lengthFactor = rounds(1, 20);
 const suiteLimitMs = lengthFactor * 30 * minuteMs;
@@ -95,7 +96,7 @@ export function onKernel(suite: Suite, kernel: string): Suite {
 }
 
 /**
- * Runs suites, two at a time, each in a process of its own, and reports each in a line; with its output when something
+ * Runs suites, some at a time, each in a process of its own, and reports each in a line; with its output when something
  * failed. Results and the logs of failures go to build/test-results/SUITE/; `finished` is called with each result at once.
  */
 export async function runSuites(

@@ -227,7 +227,9 @@ describe('a tracker whose filesystem is unmounted', () => {
   });
 
   it('fails when its COW file has a hole', async () => {
-    await vm().sh(`umount /t && debugfs -w -R 'punch /cow1 2048 2048' ${origin} && mount ${origin} /t`);
+    await vm().sh(
+      `umount /t && debugfs -w -R 'punch /cow1 2048 2048' ${origin} && mount ${origin} /t`,
+    );
     assert.equal((await info(vm(), 0)).error, -5);
     await vm().sh('echo more > /t/more && sync');
   });

@@ -230,7 +230,7 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
   it('is not taken up again under another device number either', async () => {
     const setup = 'dd if=/dev/urandom of=/l/data bs=1M count=1 conv=fsync status=none';
     await vm().sh(
-      `truncate -s 48M /var/tmp/disk && losetup /dev/loop5 /var/tmp/disk && mkdir -p /l && ${mkfs('ext4', '/dev/loop5', '-b 4096')} && mount /dev/loop5 /l && ${setup}`,
+      `modprobe loop && truncate -s 48M /var/tmp/disk && losetup /dev/loop5 /var/tmp/disk && mkdir -p /l && ${mkfs('ext4', '/dev/loop5', '-b 4096')} && mount /dev/loop5 /l && ${setup}`,
     );
     await ioctl(vm(), 'setup', '/dev/loop5', '/l/cow', 1, 8);
     const data = firstSector(await vm().sh(`${tests}/imagecheck extents /l/data`));
