@@ -4,6 +4,7 @@ import { LineCounter, parseDocument, isMap, type Document } from 'yaml';
 import { z } from 'zod';
 import { isErrnoException } from './errors.js';
 import { LOG_LEVELS } from './log.js';
+import { hooksSchema } from './services/hooks.js';
 
 export const DEFAULT_CONFIG_PATH = '/etc/elio/agent.yaml';
 
@@ -11,6 +12,14 @@ const tlsSchema = z.strictObject({
   ca: z.string().default('/etc/elio/tls/ca.crt'),
   certificate: z.string().default('/etc/elio/tls/agent.crt'),
   key: z.string().default('/etc/elio/tls/agent.key'),
+});
+
+const limitsSchema = z.strictObject({
+  connections: z.int().min(1).max(10_000).default(256),
+  connections_per_client: z.int().min(1).max(10_000).default(64),
+  /** Streams and calls at once on one connection. */
+  streams_per_connection: z.int().min(1).max(10_000).default(100),
+  calls_per_second: z.number().min(1).max(1_000_000).default(1000),
 });
 
 const configSchema = z.strictObject({
@@ -21,6 +30,10 @@ const configSchema = z.strictObject({
   tls: tlsSchema.prefault({}),
   state_directory: z.string().default('/var/lib/elio'),
   log_level: z.enum(LOG_LEVELS).default('info'),
+  /** Metrics and health over HTTP; "off": none. */
+  metrics: z.string().default('127.0.0.1:9443'),
+  limits: limitsSchema.prefault({}),
+  hooks: hooksSchema.prefault({}),
 });
 
 export type Config = z.infer<typeof configSchema>;

@@ -4,18 +4,28 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import type { Problem } from '../../proto/gen/elio/v1/host.js';
 import { ConfigError, loadConfig, type Config } from './config.js';
 import { KernelSnapDriver } from './driver/snap-driver.js';
+import { EventLog } from './events/event-log.js';
+import { Monitor } from './events/monitor.js';
 import { createLog } from './log.js';
 import { notifyServiceManager } from './os/ioctl.js';
+import { moduleVersion } from './os/module.js';
+import { Metrics } from './server/metrics.js';
 import { AgentServer } from './server/server.js';
 import { ChangeService } from './services/change-service.js';
 import { DataService } from './services/data-service.js';
+import { EventService } from './services/event-service.js';
+import { Hooks } from './services/hooks.js';
 import { HostService } from './services/host-service.js';
+import { problemsOf } from './services/problems.js';
 import { RestoreService } from './services/restore-service.js';
 import { SnapshotService } from './services/snapshot-service.js';
+import { Streams } from './services/streams.js';
 import { Trackers } from './services/trackers.js';
 import { ChainStore } from './state/chains.js';
+import { Leases } from './state/leases.js';
 import { RequestLog } from './state/requests.js';
 import { AGENT_VERSION } from './version.js';
 
@@ -33,33 +43,100 @@ async function wantsTcp(config: Config): Promise<boolean> {
   return !missing.includes(true);
 }
 
-async function run(config: Config): Promise<void> {
+/** So often the trackers are looked at, besides whenever a call changes them. */
+const LOOK_MS = 2_000;
+
+async function run(config: Config, configPath: string | undefined): Promise<void> {
   const log = createLog(config.log_level);
-  const chains = new ChainStore(join(config.state_directory, 'chains'));
+  const hooks = new Hooks(config.hooks, log);
+  const streams = new Streams();
+  const events = new EventLog();
   const requests = new RequestLog(config.state_directory);
-  const trackers = new Trackers(new KernelSnapDriver(), chains);
+  const chains = new ChainStore(join(config.state_directory, 'chains'));
+  const leases = new Leases(
+    join(config.state_directory, 'leases.json'),
+    async ({ uuid, seqId }, durationSeconds, first) => {
+      const known = monitor.known.find(({ snapshot }) => snapshot.cookie?.uuid === uuid);
+      if (first && known) {
+        const { minor, blockDevice } = known.snapshot;
+        log.warn('a lease has ended', { minor, blockDevice, durationSeconds });
+        const event = { $case: 'leaseEnded' as const, value: { durationSeconds } };
+        events.append({ minor, blockDevice, event });
+      }
+      await snapshots.endOfLease({ uuid, seqId }).catch((error: unknown) => {
+        log.warn('a lease has ended, and its snapshot goes on for now', { error: String(error) });
+      });
+    },
+  );
+  const trackers = new Trackers(new KernelSnapDriver(), chains, leases);
+  const changed = (): Promise<void> => monitor.look();
+  const snapshots = new SnapshotService(trackers, requests, hooks, streams, changed);
+  const monitor: Monitor = new Monitor(() => snapshots.all(), events);
   const restores = new RestoreService(trackers, requests);
-  const server = new AgentServer(log, {
-    snapshots: new SnapshotService(trackers, requests),
-    hosts: new HostService(trackers, AGENT_VERSION),
+  const problems = async (): Promise<Problem[]> =>
+    problemsOf({
+      moduleVersion: await moduleVersion(),
+      agentVersion: AGENT_VERSION,
+      snapshots: monitor.known.map(({ snapshot }) => snapshot),
+      certificateExpires: server.certificateExpires,
+      nowMs: Date.now(),
+    });
+  const metrics = new Metrics({
+    version: AGENT_VERSION,
+    monitor,
+    openConnections: () => server.openConnections,
+    activeStreams: () => streams.count,
+    certificateExpires: () => server.certificateExpires,
+    problems,
+  });
+  const server: AgentServer = new AgentServer(log, config.limits, metrics.observeCall, {
+    snapshots,
+    hosts: new HostService(trackers, AGENT_VERSION, problems),
     changes: new ChangeService(trackers),
-    data: new DataService(trackers),
+    data: new DataService(trackers, streams, metrics.countSent),
+    events: new EventService(monitor, events),
     restores,
   });
+  await leases.load();
+  await monitor.look();
   await server.addReflection();
   await server.listenLocally(config.socket);
   if (await wantsTcp(config)) await server.listenTcp(config.listen, config.tls);
   else log.info('no TCP: there are no certificates', { certificate: config.tls.certificate });
+  const http = config.metrics === 'off' ? undefined : await metrics.listen(config.metrics);
 
-  process.on('SIGHUP', () => void server.reloadCertificates());
+  const look = async (): Promise<void> => {
+    await monitor.look();
+    server.setHealth(await problems());
+  };
+  await look();
+  const looking = setInterval(() => void look(), LOOK_MS);
+
+  // What can change while streams run; the rest needs a restart.
+  const reload = async (): Promise<void> => {
+    await server.reloadCertificates();
+    try {
+      const { log_level: level, hooks: hooksConfig } = await loadConfig(configPath);
+      log.level = level;
+      hooks.configure(hooksConfig);
+      log.info('configuration loaded: log_level and hooks');
+    } catch (error) {
+      log.error('configuration not loaded; the last good one stays', { error: String(error) });
+    }
+  };
+  process.on('SIGHUP', () => void reload());
   let stopping = false;
   const stop = async (signal: string): Promise<void> => {
     if (stopping) return;
     stopping = true;
     log.info('stopping', { signal });
     notifyServiceManager('STOPPING=1');
+    clearInterval(looking);
+    events.close();
+    http?.close();
     await server.stop();
     await restores.close();
+    leases.close();
     process.exit(0);
   };
   for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => void stop(signal));
@@ -69,7 +146,7 @@ async function run(config: Config): Promise<void> {
 
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: { config: { type: 'string' } } });
-  await run(await loadConfig(values.config));
+  await run(await loadConfig(values.config), values.config);
 }
 
 main().catch((error: unknown) => {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// failnth OPERATION DEVICE DIRECTORY MODULE: does something again and again, and the n-th allocation that it makes fails, for n
-// from 1 until it makes none any more (/proc/self/fail-nth). DEVICE has an ext4 that is mounted at DIRECTORY; MODULE is loaded.
+// failnth OPERATION DEVICE DIRECTORY MODULE FIRST STEP: does something again and again, and the n-th allocation that it makes
+// fails, for n = FIRST, FIRST + STEP and so on until it makes none any more (/proc/self/fail-nth). DEVICE has an ext4 that is
+// mounted at DIRECTORY; MODULE is loaded.
 //
 // OPERATION is setup, destroy, inc, snap, reload, mount, umount, load, write or read. Checked each time: what failed has left
 // nothing; a tracker that says that it is sound has an image with the old content, and one that does not says why. Prints how
@@ -12,7 +13,7 @@
 #include "elastio-snap.h"
 #include "guest.h"
 
-enum { MINOR = 0, COW_MIB = 8, DATA_BLOCKS = 1024, MAX_FAILURES = 20000 };
+enum { MINOR = 0, COW_MIB = 4, DATA_BLOCKS = 512, MAX_FAILURES = 20000 };
 
 static const char *device, *directory, *module_path;
 static char cow_paths[2][64], data_path[64];
@@ -452,10 +453,10 @@ static const struct operation *find(const char *name)
 
 int main(int argc, char **argv)
 {
-	unsigned int nr_failed = 0, n;
+	unsigned int nr_made_to_fail = 0, nr_failed = 0, n;
 
-	if (argc != 5)
-		die("usage: failnth OPERATION DEVICE DIRECTORY MODULE");
+	if (argc != 7)
+		die("usage: failnth OPERATION DEVICE DIRECTORY MODULE FIRST STEP");
 	const struct operation *operation = find(argv[1]);
 	int fail_nth = open("/proc/self/fail-nth", O_RDWR | O_CLOEXEC);
 
@@ -464,12 +465,16 @@ int main(int argc, char **argv)
 	device = argv[2];
 	directory = argv[3];
 	module_path = argv[4];
+	unsigned int first = strtoul(argv[5], NULL, 10), step = strtoul(argv[6], NULL, 10);
+
+	if (!first || !step)
+		die("FIRST and STEP are at least 1");
 	snprintf(cow_paths[0], sizeof(cow_paths[0]), "%s/cow0", directory);
 	snprintf(cow_paths[1], sizeof(cow_paths[1]), "%s/cow1", directory);
 	snprintf(data_path, sizeof(data_path), "%s/data", directory);
 	make_data();
 
-	for (n = 1; n < MAX_FAILURES; n++) {
+	for (n = first; n < MAX_FAILURES; n += step) {
 		operation->ready();
 
 		int fd = open(ELASTIO_SNAP_CTL_PATH, O_RDONLY | O_CLOEXEC);
@@ -488,12 +493,13 @@ int main(int argc, char **argv)
 		operation->check(result != 0);
 		if (left)
 			break;
+		nr_made_to_fail++;
 	}
 	close_data();
 	mount_again();
 	destroy_if_there();
 	unlink(cow_paths[0]);
 	unlink(cow_paths[1]);
-	printf("{\"allocations\": %u, \"failed\": %u}\n", n - 1, nr_failed);
-	return n == MAX_FAILURES;
+	printf("{\"made_to_fail\": %u, \"failed\": %u, \"end\": %u}\n", nr_made_to_fail, nr_failed, n);
+	return n >= MAX_FAILURES;
 }

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Memory that cannot be had and devices that fail, where the kernel can be told to let them: each allocation of a call in turn
-// (integration/guest/failnth.c), and one in a hundred of what goes on in the background.
+// (integration/guest/failnth.c), and one in a hundred of what goes on in the background. ELIO_LENGTH=long lets every single
+// allocation fail, otherwise it is one in eight, beginning with another one for each ELIO_SEED.
 import assert from 'node:assert/strict';
 import { rounds } from '../harness/length.js';
 import { useVm } from '../harness/scenario.js';
 import { info, ioctl, loadDriver, mountExt4, tests, tryIoctl } from './driver.js';
 
 const injection = '/sys/kernel/debug';
+const seed = Number(process.env['ELIO_SEED'] ?? 1);
+const step = rounds(8, 1);
 const operations = [
   'setup',
   'destroy',
@@ -38,11 +41,11 @@ describe('the driver where memory and devices fail', () => {
     it(`leaves nothing, and is right, whichever allocation of this fails: ${operation}`, async () => {
       await mountExt4(vm(), origin, '/t', '-b 4096');
       const output = await vm().sh(
-        `${tests}/failnth ${operation} ${origin} /t /opt/elio/elastio-snap.ko`,
-        { timeoutMs: 600_000 },
+        `${tests}/failnth ${operation} ${origin} /t /opt/elio/elastio-snap.ko ${String((seed % step) + 1)} ${String(step)}`,
+        { timeoutMs: rounds(600_000, 4_800_000) },
       );
-      const { allocations = 0 } = JSON.parse(output) as { allocations?: number };
-      assert.ok(allocations > 0, output);
+      const { made_to_fail: madeToFail = 0 } = JSON.parse(output) as { made_to_fail?: number };
+      assert.ok(madeToFail > 0, output);
       assert.equal(await tryIoctl(vm(), 'info', 0), 'ENOENT');
       await vm().sh(`umount /t && e2fsck -fn ${origin}`);
     });
@@ -88,6 +91,27 @@ describe('the driver where memory and devices fail', () => {
       assert.ok(sound > 0, 'no snapshot has lived');
     });
   }
+
+  it('fails its snapshot where blocks can be read only when they have been written (dm-dust)', async () => {
+    await vm().sh(
+      `modprobe dm-dust && dmsetup create dusty --table "0 $(blockdev --getsz ${origin}) dust ${origin} 0 512" && udevadm settle`,
+    );
+    await mountExt4(vm(), '/dev/mapper/dusty', '/t', '-b 4096');
+    await vm().sh('dd if=/dev/urandom of=/t/old bs=64k count=1 status=none && sync');
+    await ioctl(vm(), 'setup', '/dev/mapper/dusty', '/t/cow', 0, 8);
+    await vm().sh(
+      `dmsetup message dusty 0 addbadblock $(${tests}/imagecheck extents /t/old | awk '{ print $1; exit }') && dmsetup message dusty 0 enable`,
+    );
+    await vm().sh(
+      'dd if=/dev/urandom of=/tmp/new bs=4k count=1 status=none && dd if=/tmp/new of=/t/old bs=4k oflag=direct conv=notrunc status=none && cmp -n 4096 /tmp/new /t/old',
+    );
+    const { state, error } = await info(vm(), 0);
+    assert.deepEqual([state, error], [3, -5]);
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh(
+      'umount /t && e2fsck -fn /dev/mapper/dusty && udevadm settle && dmsetup remove --retry dusty',
+    );
+  });
 
   it('gives each write the result of its device where one request in a hundred fails', async () => {
     for (let round = 0; round < rounds(4, 100); round++) {

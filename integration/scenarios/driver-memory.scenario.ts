@@ -74,7 +74,7 @@ describe('a machine with too little memory', () => {
     // More than there is without the swap file, and less than there is with it.
     await vm().sh(
       `rm -f /tmp/enough; ${writeMuch}
-       stress-ng --vm 2 --vm-bytes $(awk '/^(MemAvailable|SwapFree)/ { sum += $2 } END { print int((sum - 16384) / 2) }' /proc/meminfo)K --vm-method incdec --verify --timeout ${seconds} > /tmp/stress-ng 2>&1; status=$?; touch /tmp/enough; wait; cat /tmp/stress-ng; exit $status`,
+       stress-ng --vm 2 --vm-bytes $(awk '/^(MemAvailable|SwapFree)/ { sum += $2 } END { print int((sum - 16384) / 2) }' /proc/meminfo)K --vm-populate --vm-method incdec --verify --timeout ${seconds} > /tmp/stress-ng 2>&1; status=$?; touch /tmp/enough; wait; cat /tmp/stress-ng; exit $status`,
       { timeoutMs: (seconds * 4 + 120) * 1000 },
     );
     const swapped = Number(await vm().sh("awk '/^pswpout/ { print $2 }' /proc/vmstat"));

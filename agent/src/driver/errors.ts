@@ -226,6 +226,7 @@ export const ERROR_TABLE: Readonly<
     },
   },
   INFO: {},
+  VERSION: {},
   CHANGES: {},
   GET_FREE: {
     ENOENT: {

@@ -9,8 +9,10 @@ import koffi from 'koffi';
 import {
   BLOCK_SIZE,
   CHANGED,
+  CAP_CHANGES,
   CHANGES,
   CHANGES_MAX,
+  VERSION,
   CONTROL_PATH,
   COW_CLEAN,
   COW_HEADER,
@@ -104,6 +106,7 @@ describe("layout of the driver's interface", () => {
       ...offsets('elastio_snap_cow_header', COW_HEADER),
       ...offsets('elastio_snap_changes_params', CHANGES),
       ...offsets('elastio_snap_changed', CHANGED),
+      ...offsets('elastio_snap_version', VERSION),
     ]);
   });
 
@@ -114,6 +117,7 @@ describe("layout of the driver's interface", () => {
       ['ELASTIO_SNAP_STATE_UNVERIFIED', STATE.UNVERIFIED],
       ['ELASTIO_SNAP_COW_ON_BDEV', COW_ON_BDEV],
       ['ELASTIO_SNAP_CHANGES_MAX', CHANGES_MAX],
+      ['ELASTIO_SNAP_CAP_CHANGES', CAP_CHANGES],
       ['ELASTIO_SNAP_PATH_MAX', PATH_MAX],
       ['ELASTIO_SNAP_BLOCK_SIZE', BLOCK_SIZE],
       ['ELASTIO_SNAP_COW_MAGIC', COW_MAGIC],

@@ -17,6 +17,7 @@ export const IOCTL = {
   RECONFIGURE: 0x40104107,
   INFO: 0xa0584108,
   GET_FREE: 0x80044109,
+  VERSION: 0x80304140,
   CHANGES: 0xc0384141,
 } as const;
 
@@ -71,6 +72,10 @@ export const INFO = {
   ignore_errors: 8272,
 } as const;
 
+/** Offsets in struct elastio_snap_version, and the bits of its capabilities. */
+export const VERSION = { size: 48, extension: 0, capabilities: 8, module: 16 } as const;
+export const CAP_CHANGES = 1n;
+
 /** Offsets in struct elastio_snap_changes_params, whose `extents` is the address of what it fills. */
 export const CHANGES = {
   size: 56,
@@ -106,3 +111,16 @@ export const COW_MAGIC = 4776;
 export const COW_CLEAN = 1;
 export const COW_INDEX_OFFSET = 4096;
 export const COW_SECTION_ENTRIES = 4096;
+
+/** Where the data of a COW file begins: behind header and index. */
+export function cowDataOffset(sizeBytes: bigint): bigint {
+  const entries = BigInt(COW_SECTION_ENTRIES);
+  const blocks = (sizeBytes + BigInt(BLOCK_SIZE) - 1n) / BigInt(BLOCK_SIZE);
+  const sections = (blocks + entries - 1n) / entries;
+  return BigInt(COW_INDEX_OFFSET) + sections * entries * 8n;
+}
+
+/** Bytes of a COW file that are in use when so many blocks of an origin of that size have changed since the snapshot. */
+export function cowUsedBytes(sizeBytes: bigint, nrChangedBlocks: bigint): bigint {
+  return cowDataOffset(sizeBytes) + nrChangedBlocks * BigInt(BLOCK_SIZE);
+}

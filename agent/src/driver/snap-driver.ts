@@ -5,6 +5,7 @@ import type { BlockRun } from '../changes/change-map.js';
 import { ioctl, SystemError } from '../os/ioctl.js';
 import { Semaphore } from '../os/semaphore.js';
 import {
+  CAP_CHANGES,
   CHANGED,
   CHANGES,
   CHANGES_MAX,
@@ -16,6 +17,7 @@ import {
   reloadParams,
   setupParams,
   transitionParams,
+  VERSION,
   type IoctlName,
 } from './layout.js';
 
@@ -64,6 +66,8 @@ export interface SnapDriver {
    * in snapshot mode, the one before it. ESTALE when the driver does not know them (any more).
    */
   changedBlocks(minor: number, uuid: string, seqId: bigint): Promise<BlockRun[]>;
+  /** What the module can do beyond the ioctls that its predecessors have: "change-map". */
+  capabilities(): Promise<string[]>;
 }
 
 /** An ioctl that failed; `code` is the errno's name. */
@@ -219,6 +223,13 @@ export class KernelSnapDriver implements SnapDriver {
     const arg = Buffer.alloc(4);
     await this.call('GET_FREE', arg);
     return arg.readInt32LE();
+  }
+
+  async capabilities(): Promise<string[]> {
+    const arg = Buffer.alloc(VERSION.size);
+    await this.call('VERSION', arg);
+    const bits = arg.readBigUInt64LE(VERSION.capabilities);
+    return (bits & CAP_CHANGES) === 0n ? [] : ['change-map'];
   }
 
   async changedBlocks(minor: number, uuid: string, seqId: bigint): Promise<BlockRun[]> {

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { mkdir, open, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { KeyedMutex } from './semaphore.js';
+
+/** Writers of one file take turns: they share its temporary name, which a crash leaves once at most. */
+const writers = new KeyedMutex<string>();
 
 /** Makes names in a directory outlast a crash. */
 export async function syncDirectory(path: string): Promise<void> {
@@ -13,7 +17,11 @@ export async function syncDirectory(path: string): Promise<void> {
 }
 
 /** Replaces a file as a whole: after a crash it has its old or its new content. */
-export async function writeFileAtomically(path: string, data: string | Buffer): Promise<void> {
+export function writeFileAtomically(path: string, data: string | Buffer): Promise<void> {
+  return writers.run(path, () => replaceFile(path, data));
+}
+
+async function replaceFile(path: string, data: string | Buffer): Promise<void> {
   const directory = dirname(path);
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const temporary = `${path}.tmp`;

@@ -77,3 +77,44 @@ export async function deviceAliases(): Promise<Map<string, string[]>> {
   }
   return aliases;
 }
+
+/** What a device is among the others. */
+export interface DevicePlace {
+  /** disk, partition, lvm, crypt, mpath, dm, md, loop, zram or rom. */
+  kind: string;
+  /** The disk of a partition; empty: it is none. */
+  parent: string;
+  /** Its zones have to be written in order. */
+  zoned: boolean;
+}
+
+export async function placeOf(path: string): Promise<DevicePlace> {
+  const name = kernelName(path);
+  const directory = await realpath(join(SYS_BLOCK, name)).catch(() => '');
+  const isPartition = (await attribute(name, 'partition')) !== '';
+  const zones = await attribute(isPartition ? basename(dirname(directory)) : name, 'queue/zoned');
+  const zoned = zones !== '' && zones !== 'none';
+  if (isPartition)
+    return { kind: 'partition', parent: devicePath(basename(dirname(directory))), zoned };
+  const kind = /^[a-z]+/.exec(name)?.[0] ?? '';
+  const known: Readonly<Record<string, string>> = {
+    dm: dmKind(await attribute(name, 'dm/uuid')),
+    loop: 'loop',
+    md: 'md',
+    sr: 'rom',
+    zram: 'zram',
+  };
+  return { kind: known[kind] ?? 'disk', parent: '', zoned };
+}
+
+/** Who made a device-mapper device says so in its uuid. */
+function dmKind(uuid: string): string {
+  const kinds: Readonly<Record<string, string>> = { LVM: 'lvm', CRYPT: 'crypt', mpath: 'mpath' };
+  return kinds[uuid.split('-', 1)[0] ?? ''] ?? 'dm';
+}
+
+/** Devices that are swapped to. */
+export async function readSwaps(): Promise<string[]> {
+  const lines = (await readFile('/proc/swaps', 'utf8').catch(() => '')).split('\n').slice(1);
+  return lines.flatMap((line) => (line.startsWith('/dev/') ? (line.split(/\s/)[0] ?? []) : []));
+}

@@ -2,12 +2,14 @@
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { blockDeviceNumber, readMounts } from './mounts.js';
 
-/** Who has a block device open or mounted, in words; empty when nobody can be named. */
-export async function describeUsers(path: string): Promise<string> {
+/** Who has an image device open or mounted, in words; the agent's own streams are not among them. */
+export async function imageUsers(path: string): Promise<string[]> {
   const device = await blockDeviceNumber(path);
   const mounts = (await readMounts()).filter((m) => m.device === device);
   const users = mounts.map((m) => `mounted on ${m.mountPoint}`);
-  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
+  const pids = (await readdir('/proc')).filter(
+    (name) => /^\d+$/.test(name) && name !== String(process.pid),
+  );
   for (const pid of pids) {
     const fds = await readdir(`/proc/${pid}/fd`).catch(() => []);
     for (const fd of fds) {
@@ -18,5 +20,5 @@ export async function describeUsers(path: string): Promise<string> {
       break;
     }
   }
-  return users.join(', ');
+  return users;
 }

@@ -45,3 +45,34 @@ export class KeyedMutex<K> {
     }
   }
 }
+
+/**
+ * Answers a question for all who have asked before it was put: while one is being answered, those who come wait for the next one
+ * together. Nobody gets an answer that is older than his question.
+ */
+export class Batches<K, T> {
+  private readonly running = new Map<K, Promise<unknown>>();
+  private readonly next = new Map<K, Promise<T>>();
+
+  constructor(private readonly ask: (key: K) => Promise<T>) {}
+
+  get(key: K): Promise<T> {
+    const waiting = this.next.get(key);
+    if (waiting) return waiting;
+    const before = this.running.get(key) ?? Promise.resolve();
+    const answer = before.then(() => {
+      this.next.delete(key);
+      return this.ask(key);
+    });
+    this.next.set(key, answer);
+    const settled = answer.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.running.set(key, settled);
+    void settled.then(() => {
+      if (this.running.get(key) === settled) this.running.delete(key);
+    });
+    return answer;
+  }
+}

@@ -3,21 +3,23 @@ import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { watch, type FSWatcher } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { experimental } from '@grpc/grpc-js';
+import type { SecureContextOptions } from 'node:tls';
 import type { Config } from '../config.js';
 import type { Log } from '../log.js';
-
-type CaListener = experimental.CaCertificateUpdateListener;
-type IdentityListener = experimental.IdentityCertificateUpdateListener;
 
 interface Material {
   ca: Buffer;
   certificate: Buffer;
   key: Buffer;
+  /** When the first of them expires. */
+  expires: Date;
 }
 
 /** Files are replaced one by one: so long after the last change they are read. */
 const SETTLE_MS = 500;
+const DAY_MS = 24 * 60 * 60 * 1000;
+/** So long before it expires a certificate is warned of, once a day. */
+export const EXPIRY_WARNING_MS = 30 * DAY_MS;
 
 /** Reads the three files and proves that they belong together. */
 export async function readMaterial(tls: Config['tls']): Promise<Material> {
@@ -26,32 +28,40 @@ export async function readMaterial(tls: Config['tls']): Promise<Material> {
     readFile(tls.certificate),
     readFile(tls.key),
   ]);
-  const parsed = new X509Certificate(certificate);
-  new X509Certificate(ca);
-  if (!parsed.checkPrivateKey(createPrivateKey(key))) {
+  const own = new X509Certificate(certificate);
+  if (!own.checkPrivateKey(createPrivateKey(key))) {
     throw new Error(`${tls.key} is not the key of ${tls.certificate}`);
   }
-  if (new Date(parsed.validTo) < new Date()) {
-    throw new Error(`${tls.certificate} has expired on ${parsed.validTo}`);
+  if (new Date(own.validTo) < new Date()) {
+    throw new Error(`${tls.certificate} has expired on ${own.validTo}`);
   }
-  return { ca, certificate, key };
+  const ends = [own, new X509Certificate(ca)].map(({ validTo }) => new Date(validTo).getTime());
+  return { ca, certificate, key, expires: new Date(Math.min(...ends)) };
+}
+
+export function secureContextOf({ ca, certificate, key }: Material): SecureContextOptions {
+  return { ca, cert: certificate, key, minVersion: 'TLSv1.2' };
 }
 
 /**
- * Gives the server its certificates, and new ones when the files change; connections that stand are
- * not touched. Files that do not fit together leave the last good set in use.
+ * The certificates of a listener, read anew when the files change. Files that do not fit together leave the last good set in use.
  */
-export class ReloadingCertificates implements experimental.CertificateProvider {
-  private readonly caListeners = new Set<CaListener>();
-  private readonly identityListeners = new Set<IdentityListener>();
+export class ReloadingCertificates {
   private readonly watchers: FSWatcher[] = [];
+  private listener: (material: Material) => void = () => undefined;
   private timer: NodeJS.Timeout | undefined;
+  private readonly daily: NodeJS.Timeout;
 
   private constructor(
     private readonly tls: Config['tls'],
     private readonly log: Log,
-    private material: Material,
-  ) {}
+    private current: Material,
+  ) {
+    this.warn();
+    this.daily = setInterval(() => {
+      this.warn();
+    }, DAY_MS).unref();
+  }
 
   static async open(tls: Config['tls'], log: Log): Promise<ReloadingCertificates> {
     const certificates = new ReloadingCertificates(tls, log, await readMaterial(tls));
@@ -66,6 +76,24 @@ export class ReloadingCertificates implements experimental.CertificateProvider {
     return certificates;
   }
 
+  get material(): Material {
+    return this.current;
+  }
+
+  /** Calls `listener` with each new set. */
+  onReload(listener: (material: Material) => void): void {
+    this.listener = listener;
+  }
+
+  private warn(): void {
+    const { expires } = this.current;
+    if (expires.getTime() - Date.now() > EXPIRY_WARNING_MS) return;
+    this.log.warn('a certificate expires soon: put a new one in its place, it is taken by itself', {
+      certificate: this.tls.certificate,
+      expires: expires.toISOString(),
+    });
+  }
+
   private reloadSoon(): void {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => void this.reload(), SETTLE_MS).unref();
@@ -74,49 +102,21 @@ export class ReloadingCertificates implements experimental.CertificateProvider {
   /** Reads the files anew; a bad set is logged and not used. */
   async reload(): Promise<void> {
     try {
-      this.material = await readMaterial(this.tls);
+      const material = await readMaterial(this.tls);
+      this.listener(material);
+      this.current = material;
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       this.log.error('certificates not reloaded; the last good ones stay', { error: message });
       return;
     }
-    for (const listener of this.caListeners) this.tellCa(listener);
-    for (const listener of this.identityListeners) this.tellIdentity(listener);
-    this.log.info('certificates loaded');
-  }
-
-  private tellCa(listener: CaListener): void {
-    listener({ caCertificate: this.material.ca });
-  }
-
-  private tellIdentity(listener: IdentityListener): void {
-    listener({ certificate: this.material.certificate, privateKey: this.material.key });
-  }
-
-  addCaCertificateListener(listener: CaListener): void {
-    this.caListeners.add(listener);
-    process.nextTick(() => {
-      this.tellCa(listener);
-    });
-  }
-
-  removeCaCertificateListener(listener: CaListener): void {
-    this.caListeners.delete(listener);
-  }
-
-  addIdentityCertificateListener(listener: IdentityListener): void {
-    this.identityListeners.add(listener);
-    process.nextTick(() => {
-      this.tellIdentity(listener);
-    });
-  }
-
-  removeIdentityCertificateListener(listener: IdentityListener): void {
-    this.identityListeners.delete(listener);
+    this.log.info('certificates loaded', { expires: this.current.expires.toISOString() });
+    this.warn();
   }
 
   close(): void {
     clearTimeout(this.timer);
+    clearInterval(this.daily);
     for (const watcher of this.watchers) watcher.close();
   }
 }

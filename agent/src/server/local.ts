@@ -3,16 +3,9 @@
 import { chmod, chown, mkdir, readFile, rm } from 'node:fs/promises';
 import { createServer, type Server as NetServer, type Socket } from 'node:net';
 import { dirname } from 'node:path';
-import {
-  experimental,
-  ServerCredentials,
-  type ConnectionInjector,
-  type Server,
-} from '@grpc/grpc-js';
 import type { Log } from '../log.js';
 import { peerCredentials } from '../os/ioctl.js';
-import { guard } from './guard.js';
-import type { Identity } from './roles.js';
+import type { Connections } from './connections.js';
 
 const GROUP = 'elio';
 const SOCKET_MODE = 0o660;
@@ -48,29 +41,18 @@ export class LocalListener {
     private readonly path: string,
   ) {}
 
-  static async open(server: Server, path: string, log: Log): Promise<LocalListener> {
+  static async open(connections: Connections, path: string, log: Log): Promise<LocalListener> {
     const group = await groupId(GROUP);
-    const injectors = new Map<string, ConnectionInjector>();
-    const injectorFor = (identity: Identity): ConnectionInjector => {
-      const known = injectors.get(identity.name);
-      if (known) return known;
-      const credentials = experimental.createServerCredentialsWithInterceptors(
-        ServerCredentials.createInsecure(),
-        [guard(() => identity, log)],
-      );
-      const injector = server.createConnectionInjector(credentials);
-      injectors.set(identity.name, injector);
-      return injector;
-    };
     const accept = async (socket: Socket): Promise<void> => {
       const { pid, uid, gid } = peerCredentials(descriptorOf(socket));
+      const name = `uid ${String(uid)}`;
+      const peer = `pid ${String(pid)}, uid ${String(uid)}, gid ${String(gid)}`;
       if (uid === 0) {
-        injectorFor({ role: 'admin', name: 'uid 0' }).injectConnection(socket);
+        connections.admit(socket, { role: 'admin', name }, peer);
       } else if (group !== undefined && (await isMember(pid, gid, group))) {
-        const identity: Identity = { role: 'operator', name: `uid ${String(uid)}` };
-        injectorFor(identity).injectConnection(socket);
+        connections.admit(socket, { role: 'operator', name }, peer);
       } else {
-        log.warn('local connection refused', { pid, uid, gid });
+        log.warn('connection refused: neither root nor in the group elio', { peer });
         socket.destroy();
       }
     };

@@ -10,13 +10,20 @@ import type {
 import { toServiceError } from '../errors.js';
 
 /** A handler's answer; what it throws before it has a promise is a rejection, too. */
-async function answerTo<Q, A>(handler: (request: Q) => Promise<A>, request: Q): Promise<A> {
-  return await handler(request);
+async function answerOf<A>(handler: () => Promise<A>): Promise<A> {
+  return await handler();
 }
 
-export function unary<Q, A>(handler: (request: Q) => Promise<A>): handleUnaryCall<Q, A> {
+/** The signal is aborted when the caller does not wait any more. */
+export function unary<Q, A>(
+  handler: (request: Q, signal: AbortSignal) => Promise<A>,
+): handleUnaryCall<Q, A> {
   return (call, callback) => {
-    answerTo(handler, call.request).then(
+    const abort = new AbortController();
+    call.once('cancelled', () => {
+      abort.abort();
+    });
+    answerOf(() => handler(call.request, abort.signal)).then(
       (answer) => {
         callback(null, answer);
       },
@@ -35,7 +42,7 @@ export function unary<Q, A>(handler: (request: Q) => Promise<A>): handleUnaryCal
  * without a proper status.
  */
 export function serverStream<Q, A>(
-  handler: (request: Q, signal: AbortSignal) => AsyncIterable<A>,
+  handler: (request: Q, signal: AbortSignal, peer: string) => AsyncIterable<A>,
 ): handleServerStreamingCall<Q, A> {
   return (call) => {
     const abort = new AbortController();
@@ -45,7 +52,7 @@ export function serverStream<Q, A>(
     });
     async function* messages(): AsyncGenerator<A> {
       try {
-        yield* handler(call.request, abort.signal);
+        yield* handler(call.request, abort.signal, call.getPeer());
       } catch (error) {
         failure = error;
       }
@@ -68,7 +75,7 @@ export function clientStream<Q, A>(
   handler: (requests: AsyncIterable<Q>) => Promise<A>,
 ): handleClientStreamingCall<Q, A> {
   return (call, callback) => {
-    answerTo(handler, call as AsyncIterable<Q>).then(
+    answerOf(() => handler(call as AsyncIterable<Q>)).then(
       (answer) => {
         callback(null, answer);
       },

@@ -1,25 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readFile } from 'node:fs/promises';
-import { experimental, Server, type ServerInterceptingCallInterface } from '@grpc/grpc-js';
+import { Server } from '@grpc/grpc-js';
 import { loadFileDescriptorSetFromBuffer } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
 import { HealthImplementation } from 'grpc-health-check';
 import { ChangeServiceService } from '../../../proto/gen/elio/v1/change.js';
 import { DataServiceService } from '../../../proto/gen/elio/v1/data.js';
-import { HostServiceService } from '../../../proto/gen/elio/v1/host.js';
+import { EventServiceService } from '../../../proto/gen/elio/v1/event.js';
+import { HostServiceService, type Problem } from '../../../proto/gen/elio/v1/host.js';
 import { RestoreServiceService } from '../../../proto/gen/elio/v1/restore.js';
 import { SnapshotServiceService } from '../../../proto/gen/elio/v1/snapshot.js';
 import type { Config } from '../config.js';
 import type { Log } from '../log.js';
 import type { ChangeService } from '../services/change-service.js';
 import type { DataService } from '../services/data-service.js';
+import type { EventService } from '../services/event-service.js';
 import type { HostService } from '../services/host-service.js';
 import type { RestoreService } from '../services/restore-service.js';
 import type { SnapshotService } from '../services/snapshot-service.js';
-import { ReloadingCertificates } from './certificates.js';
-import { guard } from './guard.js';
+import { Connections } from './connections.js';
+import type { CallObserver } from './guard.js';
 import { LocalListener } from './local.js';
-import { identityOfCertificate, type Identity } from './roles.js';
+import { TcpListener } from './tcp.js';
 
 /** dist/elio.binpb, which the build makes of the protos. */
 const DESCRIPTORS = new URL('../../../elio.binpb', import.meta.url);
@@ -34,34 +36,45 @@ export interface Services {
   hosts: HostService;
   changes: ChangeService;
   data: DataService;
+  events: EventService;
   restores: RestoreService;
 }
 
-function identityOfPeer(call: ServerInterceptingCallInterface): Identity | undefined {
-  const certificate = call.getAuthContext().sslPeerCertificate;
-  return identityOfCertificate(certificate?.subjectaltname);
-}
+/** Names for health checks: each tells of one kind of problem, "" whether the agent can do its work. */
+const HEALTH_OF_REASON: Readonly<Record<string, string>> = {
+  MODULE_NOT_LOADED: 'elio.module',
+  VERSION_MISMATCH: 'elio.version',
+  SNAPSHOT_FAILED: 'elio.snapshots',
+  CERTIFICATE_EXPIRES: 'elio.certificate',
+};
 
 /** The gRPC server with all its listeners. */
 export class AgentServer {
-  private readonly grpc = new Server({
-    'grpc.max_receive_message_length': MAX_MESSAGE_SIZE,
-    // Clients that have vanished must not keep a reader of an image alive.
-    'grpc.keepalive_time_ms': KEEPALIVE_TIME_MS,
-    'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
-  });
+  private readonly grpc: Server;
   private readonly health = new HealthImplementation({ '': 'SERVING' });
+  private readonly connections: Connections;
   private local: LocalListener | undefined;
-  private certificates: ReloadingCertificates | undefined;
+  private tcp: TcpListener | undefined;
 
   constructor(
     private readonly log: Log,
+    private readonly limits: Config['limits'],
+    observer: CallObserver,
     services: Services,
   ) {
+    this.grpc = new Server({
+      'grpc.max_receive_message_length': MAX_MESSAGE_SIZE,
+      'grpc.max_concurrent_streams': limits.streams_per_connection,
+      // Clients that have vanished must not keep a reader of an image alive.
+      'grpc.keepalive_time_ms': KEEPALIVE_TIME_MS,
+      'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+    });
+    this.connections = new Connections(this.grpc, log, limits, observer);
     this.grpc.addService(SnapshotServiceService, services.snapshots.handlers());
     this.grpc.addService(HostServiceService, services.hosts.handlers());
     this.grpc.addService(ChangeServiceService, services.changes.handlers());
     this.grpc.addService(DataServiceService, services.data.handlers());
+    this.grpc.addService(EventServiceService, services.events.handlers());
     this.grpc.addService(RestoreServiceService, services.restores.handlers());
     this.health.addToServer(this.grpc);
   }
@@ -72,38 +85,43 @@ export class AgentServer {
   }
 
   async listenLocally(path: string): Promise<void> {
-    this.local = await LocalListener.open(this.grpc, path, this.log);
+    this.local = await LocalListener.open(this.connections, path, this.log);
     this.log.info('listening', { socket: path });
   }
 
-  /** mTLS only. Resolves with the port. */
-  async listenTcp(address: string, tls: Config['tls']): Promise<number> {
-    this.certificates = await ReloadingCertificates.open(tls, this.log);
-    const credentials = experimental.createServerCredentialsWithInterceptors(
-      experimental.createCertificateProviderServerCredentials(
-        this.certificates,
-        this.certificates,
-        true,
-      ),
-      [guard(identityOfPeer, this.log)],
-    );
-    const port = await new Promise<number>((resolve, reject) => {
-      this.grpc.bindAsync(address, credentials, (error, bound) => {
-        if (error) reject(error);
-        else resolve(bound);
-      });
-    });
-    this.log.info('listening', { address, port });
-    return port;
+  async listenTcp(address: string, tls: Config['tls']): Promise<void> {
+    const { connections } = this.limits;
+    this.tcp = await TcpListener.open(this.connections, address, tls, connections, this.log);
+    this.log.info('listening', { address, port: this.tcp.port });
+  }
+
+  get openConnections(): number {
+    return this.connections.open;
+  }
+
+  /** When the agent's certificate, or its CA's, expires; undefined: there is no TCP. */
+  get certificateExpires(): Date | undefined {
+    return this.tcp?.certificates.material.expires;
   }
 
   async reloadCertificates(): Promise<void> {
-    await this.certificates?.reload();
+    await this.tcp?.certificates.reload();
+  }
+
+  /** For health checks: what is wrong just now. */
+  setHealth(problems: readonly Problem[]): void {
+    const reasons = new Set(problems.map(({ reason }) => reason));
+    const set = (name: string, well: boolean): void => {
+      this.health.setStatus(name, well ? 'SERVING' : 'NOT_SERVING');
+    };
+    set('', !reasons.has('MODULE_NOT_LOADED'));
+    for (const [reason, name] of Object.entries(HEALTH_OF_REASON)) set(name, !reasons.has(reason));
   }
 
   /** Health first, then a grace for what runs, then the end. */
   async stop(): Promise<void> {
     this.health.setStatus('', 'NOT_SERVING');
+    this.tcp?.close();
     await this.local?.close();
     await new Promise<void>((resolve) => {
       const force = setTimeout(() => {
@@ -115,6 +133,5 @@ export class AgentServer {
         resolve();
       });
     });
-    this.certificates?.close();
   }
 }

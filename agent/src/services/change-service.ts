@@ -25,7 +25,8 @@ export class ChangeService {
     if (!r.since) {
       throw new AgentError(status.INVALID_ARGUMENT, 'BAD_ARGUMENT', 'since is not set');
     }
-    const position = await this.trackers.position(await this.trackers.withImage(r.minor));
+    const info = await this.trackers.withImage(r.minor);
+    const position = await this.trackers.position(info);
     const block = startingBlock(r.startingOffsetBytes, position.sizeBytes);
     const cookie = await this.trackers.chains.cookie(position);
     const { runs } = (await changesSince(this.trackers, r.since, position)).from(block);
@@ -37,6 +38,7 @@ export class ChangeService {
     do {
       const extents = runs.slice(at, at + most).map((run) => extentOf(run, position.sizeBytes));
       yield { cookie, volumeSizeBytes: position.sizeBytes, extents };
+      this.trackers.leases.renew(info);
       at += most;
     } while (at < runs.length);
   }

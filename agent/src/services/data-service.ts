@@ -11,19 +11,26 @@ import { openDirect } from '../os/direct-io.js';
 import { serverStream } from '../server/rpc.js';
 import { streamBlocks } from './block-stream.js';
 import { changesSince, sameCookie, startingBlock } from './positions.js';
+import type { Streams } from './streams.js';
 import { imageDevice, type Trackers } from './trackers.js';
 
 /** Streams the content of images. */
 export class DataService {
-  constructor(private readonly trackers: Trackers) {}
+  constructor(
+    private readonly trackers: Trackers,
+    private readonly streams: Streams,
+    /** Told of each piece of data that was sent, in bytes. */
+    private readonly countSent: (bytes: number) => void,
+  ) {}
 
   handlers(): DataServiceServer {
-    return { readBlocks: serverStream((r) => this.read(r)) };
+    return { readBlocks: serverStream((r, _signal, peer) => this.read(r, peer)) };
   }
 
-  private async *read(r: ReadBlocksRequest): AsyncGenerator<ReadBlocksResponse> {
+  private async *read(r: ReadBlocksRequest, peer: string): AsyncGenerator<ReadBlocksResponse> {
     const { minor } = r;
-    const position = await this.trackers.position(await this.trackers.withImage(minor));
+    const info = await this.trackers.withImage(minor);
+    const position = await this.trackers.position(info);
     const { sizeBytes } = position;
     const block = startingBlock(r.startingOffsetBytes, sizeBytes);
     const cookie = await this.trackers.chains.cookie(position);
@@ -46,13 +53,20 @@ export class DataService {
       },
     };
     const image = await openDirect(imageDevice(minor));
+    const end = this.streams.begin(minor, peer);
     try {
-      yield* streamBlocks(image, map, sizeBytes);
+      for await (const message of streamBlocks(image, map, sizeBytes)) {
+        yield message;
+        if (message.content?.$case === 'data') this.countSent(message.content.value.data.length);
+        // The client took it: a snapshot that is read is in use.
+        this.trackers.leases.renew(info);
+      }
       await this.checkStillThatImage(minor, position.seqId);
     } catch (error) {
       throw await this.withCause(minor, error);
     } finally {
       await image.close();
+      end();
     }
   }
 

@@ -3,7 +3,7 @@
 import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { status } from '@grpc/grpc-js';
-import { BLOCK_SIZE, COW_SECTION_ENTRIES } from '../driver/layout.js';
+import { cowDataOffset } from '../driver/layout.js';
 import type { TrackerInfo } from '../driver/snap-driver.js';
 import { AgentError } from '../errors.js';
 import { deviceSizeBytes } from '../os/block-devices.js';
@@ -13,10 +13,7 @@ const MIB = 1n << 20n;
 
 /** The smallest COW file of an origin of that size, in MiB: header, index and 1 MiB of data. */
 export function smallestCowSizeMib(sizeBytes: bigint): bigint {
-  const blocks = sizeBytes / BigInt(BLOCK_SIZE);
-  const entries = BigInt(COW_SECTION_ENTRIES);
-  const sections = (blocks + entries - 1n) / entries;
-  return (BigInt(BLOCK_SIZE) + sections * entries * 8n + MIB + MIB - 1n) / MIB;
+  return (cowDataOffset(sizeBytes) + MIB + MIB - 1n) / MIB;
 }
 
 interface Attempt {

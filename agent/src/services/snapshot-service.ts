@@ -22,6 +22,8 @@ import {
   type ReconfigureSnapshotRequest,
   type ReloadIncrementalRequest,
   type ReloadSnapshotRequest,
+  type RenewLeaseRequest,
+  type RenewLeaseResponse,
   type SetupSnapshotRequest,
   type SnapshotServiceServer,
   type TransitionToIncrementalRequest,
@@ -30,23 +32,28 @@ import {
 import type { Snapshot } from '../../../proto/gen/elio/v1/types.js';
 import { readCowHeader } from '../changes/cow-file.js';
 import { PATH_MAX } from '../driver/layout.js';
+import type { TrackerInfo } from '../driver/snap-driver.js';
 import { AgentError, isErrnoException } from '../errors.js';
-import { describeUsers } from '../os/open-files.js';
-import { KeyedMutex } from '../os/semaphore.js';
+import { blockDeviceNumber, readMounts } from '../os/mounts.js';
+import { imageUsers } from '../os/open-files.js';
+import { Batches, KeyedMutex } from '../os/semaphore.js';
+import { isStableId, pathOfStableId } from '../os/stable-ids.js';
 import { unary } from '../server/rpc.js';
+import { MAX_LEASE_SECONDS, type LeasedSnapshot } from '../state/leases.js';
 import type { RequestLog } from '../state/requests.js';
 import { diagnoseSetup } from './diagnose.js';
-import { imageDevice, type Trackers } from './trackers.js';
+import type { Hooks } from './hooks.js';
+import type { Streams } from './streams.js';
+import { imageDevice, isInSnapshotMode, type Trackers } from './trackers.js';
 
 const MIB = 1n << 20n;
 const DEFAULT_PAGE_SIZE = 100;
 
-/**
- * So long an open image is waited for: udev and its like open a new one for a moment, and a stream to a client that died
- * without closing its connection ends when keepalive notices.
- */
-const BUSY_PATIENCE_MS = 30_000;
+/** So long an open image is waited for: udev and its like open a new one for a moment. */
+const BUSY_PATIENCE_MS = 10_000;
 const BUSY_STEP_MS = 200;
+/** Of calls that the agent makes itself. */
+const NEVER = new AbortController().signal;
 
 function badArgument(message: string): AgentError {
   return new AgentError(status.INVALID_ARGUMENT, 'BAD_ARGUMENT', message);
@@ -64,6 +71,26 @@ function checkPath(path: string, name: string): string {
   return path;
 }
 
+/** An origin as callers name it: a path, or a stable id of a device that is there. */
+async function originPath(text: string): Promise<string> {
+  if (!isStableId(text)) return checkPath(text, 'block_device');
+  const path = await pathOfStableId(text);
+  if (path !== undefined) return path;
+  throw new AgentError(
+    status.NOT_FOUND,
+    'PATH_NOT_FOUND',
+    `no device, or more than one, has the stable id ${text}: \`elioctl devices\` shows those that there are`,
+    { device: text },
+  );
+}
+
+function checkLease(seconds: number): number {
+  if (seconds <= MAX_LEASE_SECONDS) return seconds;
+  throw badArgument(
+    `lease_seconds ${String(seconds)} is more than ${String(MAX_LEASE_SECONDS)} (a week)`,
+  );
+}
+
 function toMib(sizeBytes: bigint): bigint {
   return (sizeBytes + MIB - 1n) / MIB;
 }
@@ -75,31 +102,53 @@ function hasCode(error: unknown, code: string): boolean {
 /** The driver's ioctls as RPCs. Calls for one tracker run one at a time. */
 export class SnapshotService {
   private readonly mutex = new KeyedMutex<string>();
+  /** Many clients ask for the same at the same time: one question to the driver answers all that came before it. */
+  private readonly reads = new Batches((minor: number) =>
+    this.onTracker(minor, () => this.snapshotOf(minor)),
+  );
 
   constructor(
     private readonly trackers: Trackers,
     private readonly requests: RequestLog,
+    private readonly hooks: Hooks,
+    private readonly streams: Streams,
+    /** Told when something has changed. */
+    private readonly changed: () => Promise<void>,
   ) {}
 
   /** The handlers, for the gRPC server. */
   handlers(): SnapshotServiceServer {
     return {
-      setupSnapshot: unary((r) => this.setup(r)),
-      reloadSnapshot: unary((r) => this.reloadSnapshot(r)),
-      reloadIncremental: unary((r) => this.reloadIncremental(r)),
-      transitionToIncremental: unary((r) => this.transitionToIncremental(r)),
-      transitionToSnapshot: unary((r) => this.transitionToSnapshot(r)),
-      destroySnapshot: unary((r) => this.destroy(r)),
-      reconfigureSnapshot: unary((r) => this.reconfigure(r)),
+      setupSnapshot: unary((r) => this.noting(this.setup(r))),
+      reloadSnapshot: unary((r) => this.noting(this.reloadSnapshot(r))),
+      reloadIncremental: unary((r) => this.noting(this.reloadIncremental(r))),
+      transitionToIncremental: unary((r, signal) => this.noting(this.transitionToIncremental(r, signal))),
+      transitionToSnapshot: unary((r) => this.noting(this.transitionToSnapshot(r))),
+      destroySnapshot: unary((r, signal) => this.noting(this.destroy(r, signal))),
+      reconfigureSnapshot: unary((r, signal) => this.noting(this.reconfigure(r, signal))),
       getSnapshot: unary((r) => this.get(r)),
       listSnapshots: unary((r) => this.list(r)),
       getFreeMinor: unary(() => this.freeMinor()),
+      renewLease: unary((r) => this.renewLease(r)),
       deleteOldCowFile: unary((r) => this.deleteOldCowFile(r)),
     };
   }
 
+  /** A call that changes trackers, or has tried to: whoever watches is told. */
+  private async noting<T>(call: Promise<T>): Promise<T> {
+    try {
+      return await call;
+    } finally {
+      await this.changed();
+    }
+  }
+
   /** Runs a call that the driver refuses while the image is open, until it is closed. */
-  private async whenClosed(minor: number, task: () => Promise<void>): Promise<void> {
+  private async whenClosed(
+    minor: number,
+    signal: AbortSignal,
+    task: () => Promise<void>,
+  ): Promise<void> {
     const deadline = Date.now() + BUSY_PATIENCE_MS;
     for (;;) {
       try {
@@ -110,13 +159,14 @@ export class SnapshotService {
           throw await this.withUsers(minor, error);
         }
       }
-      await sleep(BUSY_STEP_MS);
+      await sleep(BUSY_STEP_MS, undefined, { signal });
     }
   }
 
   private async withUsers(minor: number, error: unknown): Promise<unknown> {
     if (!hasCode(error, 'EBUSY')) return error;
-    const users = await describeUsers(imageDevice(minor));
+    const known = [...this.streams.describe(minor), ...(await imageUsers(imageDevice(minor)))];
+    const users = known.join(', ');
     return new AgentError(
       status.ABORTED,
       'IMAGE_IN_USE',
@@ -133,8 +183,9 @@ export class SnapshotService {
     return this.trackers.call({}, () => this.trackers.driver.freeMinor());
   }
 
-  private setup(r: SetupSnapshotRequest): Promise<SetupSnapshotResponse> {
-    const blockDevice = checkPath(r.blockDevice, 'block_device');
+  private async setup(r: SetupSnapshotRequest): Promise<SetupSnapshotResponse> {
+    const blockDevice = await originPath(r.blockDevice);
+    const leaseSeconds = checkLease(r.leaseSeconds);
     const cowFile = checkPath(r.cowFile, 'cow_file');
     const cowSizeMib = toMib(r.cowSizeBytes);
     return this.requests.once(r.requestId, 'SetupSnapshot', SetupSnapshotResponse, () =>
@@ -143,15 +194,17 @@ export class SnapshotService {
         const minor = r.minor ?? (await this.freeMinorNumber());
         const { cacheSizeBytes, ignoreErrors } = r;
         try {
-          await this.trackers.call({ minor, device: blockDevice, cowFile }, () =>
-            this.trackers.driver.setup({
-              blockDevice,
-              cowFile,
-              minor,
-              cowSizeMib,
-              cacheSizeBytes,
-              ignoreErrors,
-            }),
+          await this.betweenHooks(blockDevice, minor, () =>
+            this.trackers.call({ minor, device: blockDevice, cowFile }, () =>
+              this.trackers.driver.setup({
+                blockDevice,
+                cowFile,
+                minor,
+                cowSizeMib,
+                cacheSizeBytes,
+                ignoreErrors,
+              }),
+            ),
           );
         } catch (error) {
           if (!(error instanceof AgentError) || error.reason !== 'SETUP_REFUSED') throw error;
@@ -160,6 +213,7 @@ export class SnapshotService {
         }
         const info = await this.trackers.info(minor);
         await this.trackers.chains.begin(await this.trackers.position(info));
+        await this.trackers.leases.grant(info, leaseSeconds);
         return { snapshot: await this.trackers.snapshot(info) };
       }),
     );
@@ -169,7 +223,7 @@ export class SnapshotService {
     name: 'RELOAD_SNAP' | 'RELOAD_INC',
     r: ReloadSnapshotRequest | ReloadIncrementalRequest,
   ): Promise<{ snapshot: Snapshot }> {
-    const blockDevice = checkPath(r.blockDevice, 'block_device');
+    const blockDevice = await originPath(r.blockDevice);
     const cowFile = checkPath(r.cowFile, 'cow_file');
     const minor = r.minor ?? (await this.freeMinorNumber());
     const { cacheSizeBytes, ignoreErrors } = r;
@@ -197,12 +251,24 @@ export class SnapshotService {
     );
   }
 
+  private async betweenHooks(
+    blockDevice: string,
+    minor: number,
+    task: () => Promise<void>,
+  ): Promise<void> {
+    const device = await blockDeviceNumber(blockDevice);
+    const mounts = (await readMounts()).filter((m) => m.device === device && m.root === '/');
+    const mountPoints = mounts.map(({ mountPoint }) => mountPoint);
+    await this.hooks.around({ blockDevice, minor, mountPoints }, task);
+  }
+
   private onTracker<T>(minor: number, task: () => Promise<T>): Promise<T> {
     return this.mutex.run(String(minor), task);
   }
 
   private transitionToIncremental(
     r: TransitionToIncrementalRequest,
+    signal: AbortSignal,
   ): Promise<TransitionToIncrementalResponse> {
     const { minor } = r;
     return this.requests.once(
@@ -211,11 +277,36 @@ export class SnapshotService {
       TransitionToIncrementalResponse,
       () =>
         this.onTracker(minor, async () => {
-          await this.trackers.call({ minor }, () =>
-            this.whenClosed(minor, () => this.trackers.driver.transitionToIncremental(minor)),
-          );
+          await this.toIncremental(minor, signal);
           return { snapshot: await this.snapshotOf(minor) };
         }),
+    );
+  }
+
+  private async toIncremental(minor: number, signal: AbortSignal): Promise<void> {
+    await this.trackers.call({ minor }, () =>
+      this.whenClosed(minor, signal, () => this.trackers.driver.transitionToIncremental(minor)),
+    );
+    await this.trackers.leases.end((await this.trackers.info(minor)).uuid);
+  }
+
+  /** Nobody has used a snapshot for the time of its lease. Rejects when its image is in use. */
+  async endOfLease({ uuid, seqId }: LeasedSnapshot): Promise<void> {
+    const tracker = (await this.trackers.list()).find((t) => t.uuid === uuid);
+    if (!tracker) {
+      await this.trackers.leases.end(uuid);
+      return;
+    }
+    const { minor } = tracker;
+    await this.noting(
+      this.onTracker(minor, async () => {
+        const now = await this.trackers.info(minor);
+        const isThat = now.uuid === uuid && now.seqId === seqId;
+        // Renewed at the last moment, or another snapshot, or one that has failed: there is nothing to end.
+        if (isThat && (this.trackers.leases.of(now)?.remainingSeconds ?? 1) > 0) return;
+        if (isThat && isInSnapshotMode(now)) await this.toIncremental(minor, NEVER);
+        else await this.trackers.leases.end(uuid);
+      }),
     );
   }
 
@@ -223,6 +314,7 @@ export class SnapshotService {
     r: TransitionToSnapshotRequest,
   ): Promise<TransitionToSnapshotResponse> {
     const { minor } = r;
+    const leaseSeconds = checkLease(r.leaseSeconds);
     const cowFile = checkPath(r.cowFile, 'cow_file');
     return this.requests.once(
       r.requestId,
@@ -234,34 +326,42 @@ export class SnapshotService {
           const oldCowFile = await this.trackers.cowFilePath(before);
           const position = await this.trackers.position(before);
           await this.trackers.chains.prepareTransition(position, oldCowFile);
-          await this.trackers.call({ minor, device: before.blockDevice, cowFile }, () =>
-            this.trackers.driver.transitionToSnapshot(minor, cowFile, toMib(r.cowSizeBytes)),
+          await this.betweenHooks(before.blockDevice, minor, () =>
+            this.trackers.call({ minor, device: before.blockDevice, cowFile }, () =>
+              this.trackers.driver.transitionToSnapshot(minor, cowFile, toMib(r.cowSizeBytes)),
+            ),
           );
+          await this.trackers.leases.grant(await this.trackers.info(minor), leaseSeconds);
           return { snapshot: await this.snapshotOf(minor), oldCowFile };
         }),
     );
   }
 
-  private destroy(r: DestroySnapshotRequest): Promise<DestroySnapshotResponse> {
+  private destroy(r: DestroySnapshotRequest, signal: AbortSignal): Promise<DestroySnapshotResponse> {
     const { minor } = r;
     return this.requests.once(r.requestId, 'DestroySnapshot', DestroySnapshotResponse, () =>
       this.onTracker(minor, async () => {
         const info = await this.trackers.info(minor);
         await this.trackers.call({ minor, device: info.blockDevice }, () =>
-          this.whenClosed(minor, () => this.trackers.driver.destroy(minor)),
+          this.whenClosed(minor, signal, () => this.trackers.driver.destroy(minor)),
         );
-        await this.trackers.chains.end(info.uuid);
+        await this.trackers.forget(info);
         return {};
       }),
     );
   }
 
-  private reconfigure(r: ReconfigureSnapshotRequest): Promise<ReconfigureSnapshotResponse> {
+  private reconfigure(
+    r: ReconfigureSnapshotRequest,
+    signal: AbortSignal,
+  ): Promise<ReconfigureSnapshotResponse> {
     const { minor } = r;
     return this.requests.once(r.requestId, 'ReconfigureSnapshot', ReconfigureSnapshotResponse, () =>
       this.onTracker(minor, async () => {
         await this.trackers.call({ minor }, () =>
-          this.whenClosed(minor, () => this.trackers.driver.reconfigure(minor, r.cacheSizeBytes)),
+          this.whenClosed(minor, signal, () =>
+            this.trackers.driver.reconfigure(minor, r.cacheSizeBytes),
+          ),
         );
         return { snapshot: await this.snapshotOf(minor) };
       }),
@@ -269,7 +369,24 @@ export class SnapshotService {
   }
 
   private async get(r: GetSnapshotRequest): Promise<GetSnapshotResponse> {
-    return { snapshot: await this.onTracker(r.minor, () => this.snapshotOf(r.minor)) };
+    return { snapshot: await this.reads.get(r.minor) };
+  }
+
+  /** All trackers, in ascending minor; none without the module. */
+  async all(): Promise<Snapshot[]> {
+    const infos = await this.trackers.list().catch((error: unknown) => {
+      if (error instanceof AgentError && error.reason === 'MODULE_NOT_LOADED') return [];
+      throw error;
+    });
+    return this.describe(infos);
+  }
+
+  private async describe(infos: readonly TrackerInfo[]): Promise<Snapshot[]> {
+    const snapshots: Snapshot[] = [];
+    for (const info of infos) {
+      snapshots.push(await this.onTracker(info.minor, () => this.trackers.snapshot(info)));
+    }
+    return snapshots;
   }
 
   private async list(r: ListSnapshotsRequest): Promise<ListSnapshotsResponse> {
@@ -278,15 +395,23 @@ export class SnapshotService {
     const infos = (await this.trackers.list()).filter((t) => t.minor >= Number(r.pageToken));
     const page = infos.slice(0, r.pageSize === 0 ? DEFAULT_PAGE_SIZE : r.pageSize);
     const next = infos[page.length];
-    const snapshots: Snapshot[] = [];
-    for (const info of page) {
-      snapshots.push(await this.onTracker(info.minor, () => this.trackers.snapshot(info)));
-    }
+    const snapshots = await this.describe(page);
     return { snapshots, nextPageToken: next === undefined ? '' : String(next.minor) };
   }
 
   private async freeMinor(): Promise<GetFreeMinorResponse> {
     return { minor: await this.freeMinorNumber() };
+  }
+
+  private async renewLease(r: RenewLeaseRequest): Promise<RenewLeaseResponse> {
+    const { minor } = r;
+    const seconds = r.leaseSeconds === undefined ? undefined : checkLease(r.leaseSeconds);
+    return this.onTracker(minor, async () => {
+      const info = await this.trackers.withImage(minor);
+      if (seconds === undefined) this.trackers.leases.renew(info);
+      else await this.trackers.leases.grant(info, seconds);
+      return { snapshot: await this.trackers.snapshot(info) };
+    });
   }
 
   private deleteOldCowFile(r: DeleteOldCowFileRequest): Promise<DeleteOldCowFileResponse> {

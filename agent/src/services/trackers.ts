@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
+import { realpath } from 'node:fs/promises';
 import { status } from '@grpc/grpc-js';
 import { TrackerState, type Snapshot } from '../../../proto/gen/elio/v1/types.js';
 import { driverError, type IoctlSubject } from '../driver/errors.js';
 import type { BlockRun } from '../changes/change-map.js';
-import { BLOCK_SIZE, COW_ON_BDEV, IMAGE_PREFIX, STATE } from '../driver/layout.js';
+import { BLOCK_SIZE, COW_ON_BDEV, cowUsedBytes, IMAGE_PREFIX, STATE } from '../driver/layout.js';
 import { IoctlError, type SnapDriver, type TrackerInfo } from '../driver/snap-driver.js';
 import { AgentError } from '../errors.js';
 import { deviceSizeBytes } from '../os/block-devices.js';
 import { fileExtents } from '../os/extents.js';
 import { blockDeviceNumber, pathInMounts, readMounts } from '../os/mounts.js';
+import { readStableIds } from '../os/stable-ids.js';
 import type { ChainStore, Position } from '../state/chains.js';
+import type { Leases } from '../state/leases.js';
 
 /** Minors are below the module's maximum, which is at most this. */
 const MAX_MINORS = 255;
@@ -31,11 +34,20 @@ function hasImage(info: TrackerInfo): boolean {
   return (info.state & STATE.SNAPSHOT) !== 0n && (info.state & STATE.UNVERIFIED) === 0n;
 }
 
+/** Snapshot mode, the filesystem mounted, and nothing has failed. */
+export function isInSnapshotMode({ state, error }: TrackerInfo): boolean {
+  return state === (STATE.SNAPSHOT | STATE.ACTIVE) && error === 0;
+}
+
 /** What driver, filesystem and chain together know of the trackers. */
 export class Trackers {
+  /** Origin -> its stable ids, which it has for as long as it is tracked. */
+  private readonly ids = new Map<string, string[]>();
+
   constructor(
     readonly driver: SnapDriver,
     readonly chains: ChainStore,
+    readonly leases: Leases,
   ) {}
 
   /** Runs an ioctl; its failure becomes an AgentError that names the subject. */
@@ -117,7 +129,29 @@ export class Trackers {
       ignoreErrors: info.ignoreErrors,
       cowOnBdev: (info.flags & COW_ON_BDEV) !== 0,
       sizeBytes: position.sizeBytes,
+      cowUsedBytes:
+        info.state === (STATE.SNAPSHOT | STATE.ACTIVE)
+          ? cowUsedBytes(position.sizeBytes, info.nrChangedBlocks)
+          : 0n,
+      lease: this.leases.of(info),
+      stableIds: await this.stableIds(info),
     };
+  }
+
+  private async stableIds({ blockDevice }: TrackerInfo): Promise<string[]> {
+    const known = this.ids.get(blockDevice);
+    if (known) return known;
+    const path = await realpath(blockDevice).catch(() => blockDevice);
+    const found = (await readStableIds()).get(path) ?? [];
+    if (found.length > 0) this.ids.set(blockDevice, found);
+    return found;
+  }
+
+  /** The tracker has been destroyed, and its chain with it. */
+  async forget({ uuid, blockDevice }: TrackerInfo): Promise<void> {
+    this.ids.delete(blockDevice);
+    await this.leases.end(uuid);
+    await this.chains.end(uuid);
   }
 
   /** The tracker, which must have an image that answers. */

@@ -181,6 +181,7 @@ export async function backUp(
     await backToIncremental(origin, minor);
     throw error;
   }
-  if (!options.keepSnapshot) await origin.toIncremental(minor);
+  if (options.keepSnapshot) await origin.keep(minor);
+  else await origin.toIncremental(minor);
   return { ...result, seconds: (Date.now() - startedMs) / 1000 };
 }

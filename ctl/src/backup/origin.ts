@@ -7,6 +7,12 @@ import { TrackerState, type Cookie, type Snapshot } from '../../../proto/gen/eli
 import { SLOW_CALL_MS, type Connection } from '../connection.js';
 import { CliError, EXIT } from '../errors.js';
 
+/**
+ * A snapshot that is not read for so long is let go: this process has died, or its host has. Long enough for a broken connection
+ * to come back.
+ */
+const LEASE_SECONDS = 1800;
+
 /** Two names alternate: the changes are in the one while the other takes the copies. */
 const COW_NAMES = ['.elio-cow-a', '.elio-cow-b'] as const;
 
@@ -23,10 +29,10 @@ export interface TakenSnapshot {
   note: string;
 }
 
-/** The device as the host knows it, by its path or a link to it. */
+/** The device as the host knows it, by its path, a link to it, or a stable id. */
 export async function findDevice(connection: Connection, path: string): Promise<BlockDevice> {
   const { blockDevices } = await connection.hosts.listBlockDevices({});
-  const device = blockDevices.find((d) => d.path === path || d.aliases.includes(path));
+  const device = blockDevices.find((d) => [d.path, ...d.aliases, ...d.stableIds].includes(path));
   if (device) return device;
   throw new CliError(
     `${connection.label}: ${path} is no block device there: give one that lsblk shows`,
@@ -96,6 +102,7 @@ export class Origin {
       minor: undefined,
       ignoreErrors: false,
       requestId: randomUUID(),
+      leaseSeconds: LEASE_SECONDS,
       ...sizes,
     };
     const answer = await this.connection.snapshots.setupSnapshot(request, SLOW_CALL_MS);
@@ -109,6 +116,7 @@ export class Origin {
       cowFile: this.cowFile(current === COW_NAMES[0] ? COW_NAMES[1] : COW_NAMES[0]),
       cowSizeBytes: sizes.cowSizeBytes,
       requestId: randomUUID(),
+      leaseSeconds: LEASE_SECONDS,
     };
     const answer = await this.connection.snapshots.transitionToSnapshot(request, SLOW_CALL_MS);
     return taken(answer.snapshot, '');
@@ -122,6 +130,11 @@ export class Origin {
   async toIncremental(minor: number): Promise<void> {
     const request = { minor, requestId: randomUUID() };
     await this.connection.snapshots.transitionToIncremental(request, SLOW_CALL_MS);
+  }
+
+  /** The snapshot stays when nobody reads it any more. */
+  async keep(minor: number): Promise<void> {
+    await this.connection.snapshots.renewLease({ minor, leaseSeconds: 0 });
   }
 
   async deleteOldCowFile(minor: number): Promise<void> {

@@ -51,6 +51,7 @@ export function addSetupSnapshot(program: Command): void {
             cacheSizeBytes: options.c,
             ignoreErrors: options.i === true,
             requestId: randomUUID(),
+            leaseSeconds: 0,
           };
           await connection.snapshots.setupSnapshot(request, SLOW_CALL_MS);
         });

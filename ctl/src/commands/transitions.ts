@@ -31,6 +31,7 @@ export function addTransitions(program: Command): void {
           cowFile: hostPath(connection, cowFile, 'cow file'),
           cowSizeBytes: options.f,
           requestId: randomUUID(),
+          leaseSeconds: 0,
         };
         await connection.snapshots.transitionToSnapshot(request, SLOW_CALL_MS);
       });

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whether a device can be snapshotted as it is now, without trying it.
+
+/** The filesystems that the driver takes; ext2 and ext3 are mounted by ext4's driver under their own names. */
+const FILESYSTEMS = ['ext2', 'ext3', 'ext4', 'xfs'];
+
+export interface DeviceFacts {
+  /** Empty: not mounted. */
+  filesystem: string;
+  readOnly: boolean;
+  /** Of its tracker; undefined: not tracked. */
+  minor: number | undefined;
+  zoned: boolean;
+  swap: boolean;
+  /** Devices that are made of it. */
+  holders: readonly string[];
+}
+
+/** Why the driver would refuse it, and what to do; empty: nothing that can be seen from here speaks against it. */
+export function refusalOf(facts: DeviceFacts): string {
+  const { filesystem, holders } = facts;
+  if (facts.minor !== undefined) return `it is tracked, as snapshot ${String(facts.minor)}`;
+  if (facts.zoned) return 'it is a zoned device';
+  if (facts.swap) return 'it is swap space';
+  if (filesystem === '') {
+    return holders.length > 0
+      ? `it is a part of ${holders.join(', ')}: take the filesystem that is mounted from there`
+      : 'no filesystem of it is mounted: mount it read-write';
+  }
+  if (!FILESYSTEMS.includes(filesystem))
+    return `its filesystem is ${filesystem}: ${FILESYSTEMS.join(', ')} can be tracked`;
+  if (facts.readOnly) return 'it is read-only: remount it read-write';
+  return '';
+}
