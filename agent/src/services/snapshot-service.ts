@@ -122,7 +122,9 @@ export class SnapshotService {
       setupSnapshot: unary((r) => this.noting(this.setup(r))),
       reloadSnapshot: unary((r) => this.noting(this.reloadSnapshot(r))),
       reloadIncremental: unary((r) => this.noting(this.reloadIncremental(r))),
-      transitionToIncremental: unary((r, signal) => this.noting(this.transitionToIncremental(r, signal))),
+      transitionToIncremental: unary((r, signal) =>
+        this.noting(this.transitionToIncremental(r, signal)),
+      ),
       transitionToSnapshot: unary((r) => this.noting(this.transitionToSnapshot(r))),
       destroySnapshot: unary((r, signal) => this.noting(this.destroy(r, signal))),
       reconfigureSnapshot: unary((r, signal) => this.noting(this.reconfigure(r, signal))),
@@ -337,7 +339,10 @@ export class SnapshotService {
     );
   }
 
-  private destroy(r: DestroySnapshotRequest, signal: AbortSignal): Promise<DestroySnapshotResponse> {
+  private destroy(
+    r: DestroySnapshotRequest,
+    signal: AbortSignal,
+  ): Promise<DestroySnapshotResponse> {
     const { minor } = r;
     return this.requests.once(r.requestId, 'DestroySnapshot', DestroySnapshotResponse, () =>
       this.onTracker(minor, async () => {
