@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { Snapshot } from '../../../proto/gen/elio/v1/types.js';
-import { infoText } from './info.js';
+import { infoText } from './inquiry.js';
 
 const snapshot = Snapshot.fromPartial({
   minor: 4,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Presets, SingleBar } from 'cli-progress';
-import { formatBytes } from '../output.js';
+import { formatBytes } from './output.js';
 
 /** Says something beside the result, on stderr. */
 export function note(message: string): void {
@@ -45,6 +45,33 @@ export class Progress {
   advance(bytes: number): void {
     this.doneBytes += bytes;
     this.bar?.update(this.doneBytes, this.payload());
+  }
+
+  stop(): void {
+    this.bar?.stop();
+  }
+}
+
+/** How many hosts of a fleet have answered: a line on a terminal, nothing elsewhere. */
+export class HostsProgress {
+  private readonly bar: SingleBar | undefined;
+
+  constructor(total: number) {
+    if (!process.stderr.isTTY) return;
+    this.bar = new SingleBar(
+      {
+        format: '{value} of {total} hosts | {duration_formatted}',
+        stream: process.stderr,
+        clearOnComplete: true,
+        hideCursor: true,
+      },
+      Presets.legacy,
+    );
+    this.bar.start(total, 0);
+  }
+
+  advance(): void {
+    this.bar?.increment();
   }
 
   stop(): void {

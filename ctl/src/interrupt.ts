@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { CliError, EXIT } from '../errors.js';
+import { CliError, EXIT } from './errors.js';
 
 /** Runs a task whose signal SIGINT and SIGTERM abort; the second one ends the process at once. */
 export async function interruptible<T>(task: (signal: AbortSignal) => Promise<T>): Promise<T> {
