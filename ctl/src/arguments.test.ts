@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { totalmem } from 'node:os';
 import { InvalidArgumentError } from 'commander';
-import { parseCacheSize, parseCount, parseCowSize, parseMinor } from './arguments.js';
+import { parseCacheSize, parseCount, parseCowSize, parseMinor, parseSeconds } from './arguments.js';
 
 describe('arguments', () => {
   it('take a minor as a decimal number, whatever zeros it begins with', () => {
@@ -33,5 +33,12 @@ describe('arguments', () => {
   it('take a count of at least 1', () => {
     assert.equal(parseCount('4'), 4);
     for (const bad of ['0', '', '-1', '10000']) assert.throws(() => parseCount(bad), bad);
+  });
+
+  it('take a time in seconds', () => {
+    assert.equal(parseSeconds('2'), 2);
+    assert.equal(parseSeconds('0.5'), 0.5);
+    for (const bad of ['0', '0.05', '', '-1', '1e3', '1s', '.5'])
+      assert.throws(() => parseSeconds(bad), InvalidArgumentError, bad);
   });
 });

@@ -53,3 +53,12 @@ export function parseCount(text: string): number {
   }
   return count;
 }
+
+/** A time of at least a tenth of a second. */
+export function parseSeconds(text: string): number {
+  const seconds = Number(text);
+  if (!/^\d{1,5}(?:\.\d+)?$/.test(text) || seconds < 0.1) {
+    throw new InvalidArgumentError('expected a number of seconds, at least 0.1.');
+  }
+  return seconds;
+}

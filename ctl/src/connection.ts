@@ -12,7 +12,6 @@ import {
   type ServiceError,
 } from '@grpc/grpc-js';
 import type { Command } from 'commander';
-import { parse } from 'yaml';
 import { z } from 'zod';
 import { DataServiceClient } from '../../proto/gen/elio/v1/data.js';
 import { HostServiceClient } from '../../proto/gen/elio/v1/host.js';
@@ -20,9 +19,10 @@ import { RestoreServiceClient } from '../../proto/gen/elio/v1/restore.js';
 import { SnapshotServiceClient } from '../../proto/gen/elio/v1/snapshot.js';
 import { CliError, EXIT } from './errors.js';
 import { fromGrpc } from './grpc-errors.js';
+import { selectTargets, type Target } from './hosts/targets.js';
+import { YamlFile } from './yaml-file.js';
 
 const DEFAULT_SOCKET = '/run/elio/agent.sock';
-const DEFAULT_PORT = 7443;
 
 /** A freeze waits for the filesystem's writes, and the agent for an image to be closed. */
 export const SLOW_CALL_MS = 180_000;
@@ -39,6 +39,9 @@ const configSchema = z.strictObject({
 
 const globalSchema = z.object({
   host: z.array(z.string()).default([]),
+  inventory: z.string().optional(),
+  group: z.array(z.string()).default([]),
+  parallel: z.number(),
   socket: z.string().optional(),
   ca: z.string().optional(),
   cert: z.string().optional(),
@@ -81,7 +84,27 @@ export interface Connection {
   close(): void;
 }
 
-function readConfig(): z.infer<typeof configSchema> {
+/** Certificates and key of this client, in PEM. */
+interface ClientTls {
+  ca: Buffer;
+  cert: Buffer | null;
+  key: Buffer | null;
+}
+
+/** Where the files of certificates and key are. */
+export type TlsPaths = z.infer<typeof configSchema>;
+
+/** What the options, the environment or the user's configuration say of certificates, in this order. */
+export function tlsPaths(options: GlobalOptions): TlsPaths {
+  const config = readConfig();
+  return {
+    ca: options.ca ?? process.env['ELIO_CA'] ?? config.ca,
+    cert: options.cert ?? process.env['ELIO_CERT'] ?? config.cert,
+    key: options.key ?? process.env['ELIO_KEY'] ?? config.key,
+  };
+}
+
+function readConfig(): TlsPaths {
   const path = join(homedir(), '.config/elio/config.yaml');
   let text: string;
   try {
@@ -89,9 +112,7 @@ function readConfig(): z.infer<typeof configSchema> {
   } catch {
     return {};
   }
-  const result = configSchema.safeParse((parse(text) as unknown) ?? {});
-  if (result.success) return result.data;
-  throw new CliError(`${path}: ${result.error.issues[0]?.message ?? 'not valid'}`, EXIT.usage);
+  return YamlFile.parse(text, path, configSchema).value;
 }
 
 function readCredential(path: string, option: string): Buffer {
@@ -102,25 +123,24 @@ function readCredential(path: string, option: string): Buffer {
   }
 }
 
-function tlsCredentials(options: GlobalOptions): ChannelCredentials {
-  const config = readConfig();
-  const ca = options.ca ?? process.env['ELIO_CA'] ?? config.ca;
-  const cert = options.cert ?? process.env['ELIO_CERT'] ?? config.cert;
-  const key = options.key ?? process.env['ELIO_KEY'] ?? config.key;
+function readTls({ ca, cert, key }: TlsPaths): ClientTls {
   if (ca === undefined) {
     throw new CliError(
-      '--host needs --ca, --cert and --key (or ELIO_CA, ELIO_CERT, ELIO_KEY, or ~/.config/elio/config.yaml)',
+      'another host needs --ca, --cert and --key (or ELIO_CA, ELIO_CERT, ELIO_KEY, or ~/.config/elio/config.yaml, or the inventory)',
       EXIT.usage,
     );
   }
+  return {
+    ca: readCredential(ca, '--ca'),
+    cert: cert === undefined ? null : readCredential(cert, '--cert'),
+    key: key === undefined ? null : readCredential(key, '--key'),
+  };
+}
+
+function tlsCredentials({ ca, cert, key }: ClientTls): ChannelCredentials {
   try {
-    return credentials.createSsl(
-      readCredential(ca, '--ca'),
-      key === undefined ? null : readCredential(key, '--key'),
-      cert === undefined ? null : readCredential(cert, '--cert'),
-    );
+    return credentials.createSsl(ca, key, cert);
   } catch (error) {
-    if (error instanceof CliError) throw error;
     const message = error instanceof Error ? error.message : String(error);
     throw new CliError(`the certificates cannot be used: ${message}`, EXIT.usage);
   }
@@ -146,6 +166,7 @@ function connect(
   channel: ChannelCredentials,
   label: string,
   local: boolean,
+  certifiedName: string | undefined,
 ): Connection {
   const options = {
     'grpc-node.flow_control_window': WINDOW_SIZE,
@@ -155,6 +176,7 @@ function connect(
     'grpc.keepalive_timeout_ms': 20_000,
     // A unix socket has no host name; the default is not one that HTTP/2 likes.
     ...(local ? { 'grpc.default_authority': 'localhost' } : {}),
+    ...(certifiedName === undefined ? {} : { 'grpc.ssl_target_name_override': certifiedName }),
   };
   const snapshots = new SnapshotServiceClient(address, channel, options);
   const shared = { ...options, channelOverride: snapshots.getChannel() };
@@ -173,25 +195,65 @@ function connect(
   };
 }
 
-/** The agents that the options name; without --host the one on this machine. */
-export function openConnections(options: GlobalOptions): Connection[] {
-  if (options.host.length === 0) {
-    const socket = options.socket ?? process.env['ELIO_SOCKET'] ?? DEFAULT_SOCKET;
-    return [connect(`unix:${socket}`, credentials.createInsecure(), 'this host', true)];
+/** An agent that a command line names. */
+export interface Host {
+  label: string;
+  connect(): Connection;
+}
+
+/** Where the agent on this host listens. */
+export function socketPath(options: GlobalOptions): string {
+  return options.socket ?? process.env['ELIO_SOCKET'] ?? DEFAULT_SOCKET;
+}
+
+/** The agents that the options name; without any the one on this machine. No file of certificates is found missing later. */
+export function hostsOf(options: GlobalOptions): Host[] {
+  const targets = selectTargets(options);
+  if (targets.length === 0) {
+    const label = 'this host';
+    const address = `unix:${socketPath(options)}`;
+    const open = (): Connection =>
+      connect(address, credentials.createInsecure(), label, true, undefined);
+    return [{ label, connect: open }];
   }
-  const channel = tlsCredentials(options);
-  return options.host.map((host) => {
-    const hasPort = /(^[^:]*|\]):\d+$/.test(host);
-    return connect(hasPort ? host : `${host}:${String(DEFAULT_PORT)}`, channel, host, false);
+  const defaults = tlsPaths(options);
+  const channels = new Map<string, ChannelCredentials>();
+  return targets.map((target) => {
+    const channel = channelOf(target, defaults, channels);
+    const { label, address, certifiedName } = target;
+    return { label, connect: () => connect(address, channel, label, false, certifiedName) };
   });
+}
+
+/** Hosts of a fleet mostly share their certificates: each set is read once. */
+function channelOf(
+  target: Target,
+  defaults: TlsPaths,
+  known: Map<string, ChannelCredentials>,
+): ChannelCredentials {
+  const paths = { ...defaults, ...target.tls };
+  const id = JSON.stringify([paths.ca, paths.cert, paths.key]);
+  const channel = known.get(id) ?? tlsCredentials(readTls(paths));
+  known.set(id, channel);
+  return channel;
+}
+
+/** The sets of certificates that the agents on other hosts are shown. */
+export function clientTlsPaths(options: GlobalOptions): TlsPaths[] {
+  const targets = selectTargets(options);
+  if (targets.length === 0) return [];
+  const defaults = tlsPaths(options);
+  const sets = targets.map(({ tls }) => ({ ...defaults, ...tls }));
+  const ids = sets.map(({ ca, cert, key }) => JSON.stringify([ca, cert, key]));
+  return sets.filter((_, i) => ids.indexOf(ids[i] ?? '') === i);
 }
 
 /** The one agent of a command that works on one host. */
 export function openConnection(options: GlobalOptions): Connection {
-  if (options.host.length > 1) throw new CliError('this command takes one --host', EXIT.usage);
-  const [connection] = openConnections(options);
-  if (!connection) throw new CliError('no host');
-  return connection;
+  const [host, another] = hostsOf(options);
+  if (another) throw new CliError('this command works on one host: give one --host', EXIT.usage);
+  if (!host) throw new CliError('no host');
+  return host.connect();
 }
 
 /** Opens the agent that a command's options name, for one task, and closes it whatever happens. */
@@ -212,7 +274,7 @@ export function hostPath(connection: Connection, path: string, name: string): st
   if (isAbsolute(path)) return path;
   if (connection.local && path !== '') return resolve(path);
   throw new CliError(
-    `${name} ${JSON.stringify(path)}: with --host a path has to be absolute`,
+    `${name} ${JSON.stringify(path)}: on another host a path has to be absolute`,
     EXIT.usage,
   );
 }

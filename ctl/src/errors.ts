@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** What elioctl exits with; documented in the manual. */
+/** What elioctl exits with. */
 export const EXIT = {
   ok: 0,
   failed: 1,
@@ -15,6 +15,20 @@ export const EXIT = {
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
+/** What each exit code means, for help and manual. */
+export const EXIT_MEANINGS: Readonly<Record<keyof typeof EXIT, string>> = {
+  ok: 'ok',
+  failed: 'failed',
+  usage: 'usage: an argument cannot be right',
+  partial: 'failed on some of several hosts',
+  notFound: 'not found',
+  state: 'the state does not allow it',
+  unreachable: 'agent not reachable, or not allowed',
+  busy: 'busy',
+  timeout: 'time-out',
+  interrupted: 'interrupted',
+};
+
 /** An expected failure: one line for a person, and the exit code of its class. */
 export class CliError extends Error {
   constructor(
@@ -28,8 +42,33 @@ export class CliError extends Error {
   }
 }
 
+/** There was no conversation with the agent. */
+export class UnreachableError extends CliError {}
+
+/** Several hosts failed: a line for each of them, and one for all. */
+export class HostsError extends CliError {
+  constructor(
+    readonly lines: readonly string[],
+    message: string,
+    exitCode: ExitCode,
+  ) {
+    super(message, exitCode);
+  }
+}
+
 /** An error's text on one line, for a person. */
 export function messageOf(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
   return text.replace(/\s*\n\s*/g, '; ');
+}
+
+/** A refusal of the operating system, which names call and file itself. */
+export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return (
+    error instanceof Error &&
+    'code' in error &&
+    typeof error.code === 'string' &&
+    'syscall' in error &&
+    error.syscall !== undefined
+  );
 }

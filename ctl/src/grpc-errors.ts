@@ -3,7 +3,7 @@
 import { status, type ServiceError } from '@grpc/grpc-js';
 import { ErrorInfo } from '../../proto/gen/google/rpc/error_details.js';
 import { Status } from '../../proto/gen/google/rpc/status.js';
-import { CliError, EXIT, messageOf, type ExitCode } from './errors.js';
+import { CliError, EXIT, messageOf, UnreachableError, type ExitCode } from './errors.js';
 
 const EXIT_OF_STATUS: Partial<Record<status, ExitCode>> = {
   [status.CANCELLED]: EXIT.interrupted,
@@ -52,6 +52,12 @@ function connectionMessage(error: ServiceError, label: string): string {
   return `${label}: ${details}`;
 }
 
+/** Was there no conversation? A call that waited too long names the other end once it was sent there. */
+function isUnreachable({ code, details }: ServiceError): boolean {
+  if (code === status.DEADLINE_EXCEEDED) return !details.includes('remote_addr=');
+  return code === status.UNAVAILABLE;
+}
+
 /** Any failure of a call to the agent at `label`, for a person. */
 export function fromGrpc(error: unknown, label: string): CliError {
   if (error instanceof CliError) return error;
@@ -59,6 +65,10 @@ export function fromGrpc(error: unknown, label: string): CliError {
     return new CliError(messageOf(error));
   }
   const reason = reasonOf(error);
-  const message = reason === '' ? connectionMessage(error, label) : `${label}: ${error.details}`;
-  return new CliError(message, EXIT_OF_STATUS[error.code] ?? EXIT.failed, reason);
+  const exitCode = EXIT_OF_STATUS[error.code] ?? EXIT.failed;
+  if (reason !== '') return new CliError(`${label}: ${error.details}`, exitCode, reason);
+  const message = connectionMessage(error, label);
+  return isUnreachable(error)
+    ? new UnreachableError(message, exitCode)
+    : new CliError(message, exitCode);
 }

@@ -1,11 +1,10 @@
 #!/usr/bin/env node
 // SPDX-License-Identifier: Apache-2.0
 import { CommanderError } from 'commander';
-import { isErrnoException } from '../../agent/src/errors.js';
-import { CliError, EXIT, messageOf } from './errors.js';
+import { CliError, EXIT, HostsError, isSystemError, messageOf } from './errors.js';
 import { buildProgram } from './program.js';
 
-/** One line for what a person can mend; a stack for what is a fault of ours. */
+/** One line for what a person can mend, and one for each host that failed; a stack for what is a fault of ours. */
 function report(error: unknown): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return EXIT.ok;
@@ -15,12 +14,15 @@ function report(error: unknown): number {
     }
     return EXIT.usage;
   }
+  if (error instanceof HostsError) {
+    for (const line of error.lines) process.stderr.write(`elioctl: ${line}\n`);
+  }
   if (error instanceof CliError) {
     process.stderr.write(`elioctl: ${messageOf(error)}\n`);
     return error.exitCode;
   }
   // What the operating system refused is told by its own words: they name call and file.
-  if (isErrnoException(error) && error.syscall !== undefined) {
+  if (isSystemError(error)) {
     process.stderr.write(`elioctl: ${messageOf(error)}\n`);
     return EXIT.failed;
   }
@@ -32,6 +34,12 @@ function report(error: unknown): number {
 
 // Of no use to a person: that an address is no name for TLS, for example, each time one is given as --host.
 Object.assign(process, { noDeprecation: true });
+
+// A pager or `head` that has seen enough closes the pipe: no fault of ours.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(EXIT.failed);
+});
 
 try {
   await buildProgram().parseAsync();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Numbers and tables for a person.
+import { paint, type Color } from './color.js';
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
 
@@ -28,5 +29,16 @@ export function formatTable(
         .join('  ')
         .trimEnd(),
     )
+    .join('\n');
+}
+
+/** Colours the lines of a table that goes to stdout, each by the number of its row; the head has none. */
+export function paintRows(table: string, colorOf: (row: number) => Color | undefined): string {
+  return table
+    .split('\n')
+    .map((line, i) => {
+      const color = i === 0 ? undefined : colorOf(i - 1);
+      return color ? paint(color, line) : line;
+    })
     .join('\n');
 }

@@ -244,7 +244,9 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
     await vm().sh('losetup -d /dev/loop5 && losetup /dev/loop6 /var/tmp/disk');
     await ioctl(vm(), 'reload-snap', '/dev/loop6', '/cow', 1);
     await vm().sh('mount /dev/loop6 /l');
-    assert.equal((await info(vm(), 1)).error, -116);
+    // A kernel that cannot tell whether a loop device was exchanged takes up none of them.
+    const tellsExchange = (await vm().run('test -e /sys/block/loop6/diskseq')).status === 0;
+    assert.equal((await info(vm(), 1)).error, tellsExchange ? -116 : -19);
     await ioctl(vm(), 'destroy', 1);
     await vm().sh('umount /l && losetup -d /dev/loop6 && rm /var/tmp/disk');
   });

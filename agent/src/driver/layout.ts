@@ -2,10 +2,11 @@
 // The driver's ABI, as driver/uapi/elastio-snap.h has it; layout.test.ts compares the two.
 import koffi from 'koffi';
 
+export { BLOCK_SIZE, COW_INDEX_OFFSET, COW_SECTION_ENTRIES } from './cow-size.js';
+
 export const CONTROL_PATH = '/dev/elastio-snap-ctl';
 export const IMAGE_PREFIX = '/dev/elastio-snap';
 export const PATH_MAX = 4096;
-export const BLOCK_SIZE = 4096;
 
 export const IOCTL = {
   SETUP_SNAP: 0x40284101,
@@ -109,18 +110,3 @@ export const COW_HEADER = {
 
 export const COW_MAGIC = 4776;
 export const COW_CLEAN = 1;
-export const COW_INDEX_OFFSET = 4096;
-export const COW_SECTION_ENTRIES = 4096;
-
-/** Where the data of a COW file begins: behind header and index. */
-export function cowDataOffset(sizeBytes: bigint): bigint {
-  const entries = BigInt(COW_SECTION_ENTRIES);
-  const blocks = (sizeBytes + BigInt(BLOCK_SIZE) - 1n) / BigInt(BLOCK_SIZE);
-  const sections = (blocks + entries - 1n) / entries;
-  return BigInt(COW_INDEX_OFFSET) + sections * entries * 8n;
-}
-
-/** Bytes of a COW file that are in use when so many blocks of an origin of that size have changed since the snapshot. */
-export function cowUsedBytes(sizeBytes: bigint, nrChangedBlocks: bigint): bigint {
-  return cowDataOffset(sizeBytes) + nrChangedBlocks * BigInt(BLOCK_SIZE);
-}

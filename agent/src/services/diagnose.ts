@@ -3,18 +3,11 @@
 import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { status } from '@grpc/grpc-js';
-import { cowDataOffset } from '../driver/layout.js';
+import { smallestCowSizeMib } from '../driver/cow-size.js';
 import type { TrackerInfo } from '../driver/snap-driver.js';
 import { AgentError } from '../errors.js';
 import { deviceSizeBytes } from '../os/block-devices.js';
 import { blockDeviceNumber, deviceNumber, readMounts } from '../os/mounts.js';
-
-const MIB = 1n << 20n;
-
-/** The smallest COW file of an origin of that size, in MiB: header, index and 1 MiB of data. */
-export function smallestCowSizeMib(sizeBytes: bigint): bigint {
-  return (cowDataOffset(sizeBytes) + MIB + MIB - 1n) / MIB;
-}
 
 interface Attempt {
   blockDevice: string;

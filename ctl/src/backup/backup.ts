@@ -5,7 +5,7 @@ import { type Connection } from '../connection.js';
 import { CliError, messageOf } from '../errors.js';
 import { lengthOf, type Blocks } from './blocks.js';
 import type { Destination } from './destination.js';
-import { checkInterrupt } from './interrupt.js';
+import { checkInterrupt } from '../interrupt.js';
 import {
   cookieFromManifest,
   cookieToManifest,
@@ -13,7 +13,7 @@ import {
   type Manifest,
 } from './manifest.js';
 import { Origin, type SnapshotSizes, type TakenSnapshot } from './origin.js';
-import { note, Progress } from './progress.js';
+import { note, Progress } from '../progress.js';
 import { atStep } from './steps.js';
 import { openBlockStream, type BlockStream } from './stream.js';
 import { compareWithImage } from './verify.js';

@@ -38,7 +38,7 @@ export class Destination {
 
   private constructor(
     readonly path: string,
-    private readonly lock: BackupLock,
+    private readonly lock: BackupLock | undefined,
   ) {
     this.manifestPath = `${path}.manifest`;
     this.journalPath = `${path}.journal`;
@@ -63,8 +63,15 @@ export class Destination {
     }
   }
 
+  /** Looks at a backup without a lock and changes nothing; `unfinished`: an interrupted run has left something. */
+  static async glance(path: string): Promise<{ destination: Destination; unfinished: boolean }> {
+    const destination = new Destination(path, undefined);
+    await destination.load();
+    return { destination, unfinished: await destination.hasLeftovers() };
+  }
+
   async close(): Promise<void> {
-    await this.lock.release();
+    await this.lock?.release();
   }
 
   /** The last committed backup; undefined: there is none to build on, and `whyNone` says why. */

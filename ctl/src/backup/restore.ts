@@ -12,9 +12,9 @@ import { fromGrpc } from '../grpc-errors.js';
 import type { Destination } from './destination.js';
 import { CHUNK_SIZE, isZero } from '../../../agent/src/services/chunks.js';
 import { readFully } from './file-io.js';
-import { checkInterrupt } from './interrupt.js';
+import { checkInterrupt } from '../interrupt.js';
 import type { Manifest } from './manifest.js';
-import { Progress } from './progress.js';
+import { Progress } from '../progress.js';
 
 /** The commit reads the whole target back. */
 const COMMIT_BYTES_PER_MS = 4000;

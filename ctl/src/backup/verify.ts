@@ -7,9 +7,9 @@ import { lengthOf, type Blocks } from './blocks.js';
 import type { Destination } from './destination.js';
 import { CHUNK_SIZE, isZero } from '../../../agent/src/services/chunks.js';
 import { readFully } from './file-io.js';
-import { checkInterrupt } from './interrupt.js';
+import { checkInterrupt } from '../interrupt.js';
 import { cookieFromManifest } from './manifest.js';
-import { Progress } from './progress.js';
+import { Progress } from '../progress.js';
 import { openBlockStream } from './stream.js';
 
 const BLOCK_SIZE = 4096;

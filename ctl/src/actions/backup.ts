@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Command } from 'commander';
+import { backUp, type BackupOptions, type BackupResult } from '../backup/backup.js';
+import { Destination } from '../backup/destination.js';
+import { findDevice, Origin } from '../backup/origin.js';
+import { hostPath, withConnection } from '../connection.js';
+import { answersText, PLAN } from '../hosts/results.js';
+import { interruptible } from '../interrupt.js';
+import type { OutputForm } from '../options.js';
+import { formatBytes } from '../output.js';
+import { planBackup } from './plans.js';
+
+export interface BackupCommandOptions {
+  c: bigint;
+  f: bigint;
+  verify?: true;
+  keepSnapshot?: true;
+  dryRun?: true;
+  output: OutputForm;
+}
+
+function resultText(r: BackupResult): string {
+  const moved = formatBytes(BigInt(r.sent_bytes));
+  const volume = formatBytes(BigInt(r.volume_bytes));
+  return `${r.type} backup of ${r.device} to ${r.file}: ${moved} of ${volume} in ${r.seconds.toFixed(1)} s (${r.reason})`;
+}
+
+export async function backup(
+  command: Command,
+  device: string,
+  file: string,
+  options: BackupCommandOptions,
+): Promise<void> {
+  const backupOptions: BackupOptions = {
+    cowSizeBytes: options.f,
+    cacheSizeBytes: options.c,
+    verify: options.verify === true,
+    keepSnapshot: options.keepSnapshot === true,
+  };
+  await withConnection(command, async (connection) => {
+    const path = hostPath(connection, device, 'block device');
+    if (options.dryRun === true) {
+      const answer = await planBackup(connection, path, await Destination.glance(file));
+      const form = options.output === 'json' ? 'json' : undefined;
+      process.stdout.write(answersText([{ host: connection.label, answer }], PLAN, form));
+      return;
+    }
+    const destination = await Destination.open(file, 'write');
+    try {
+      const origin = new Origin(connection, await findDevice(connection, path));
+      const result = await interruptible((signal) =>
+        backUp(connection, origin, destination, backupOptions, signal),
+      );
+      const text = options.output === 'json' ? JSON.stringify(result) : resultText(result);
+      process.stdout.write(`${text}\n`);
+    } finally {
+      await destination.close();
+    }
+  });
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands that work with backup files.
+import type { Command } from 'commander';
+import { parseCount } from '../arguments.js';
+import { cacheOption, cowSizeOption, dryRunOption, outputOption, yesOption } from '../options.js';
+import type { BackupCommandOptions } from '../actions/backup.js';
+import type { RestoreOptions } from '../actions/restore.js';
+import type { VerifyOptions } from '../actions/verify.js';
+
+export function addBackups(program: Command): void {
+  program
+    .command('backup')
+    .summary('bring a backup file up to date with a device: in full, then only what changed')
+    .description(
+      'Bring a backup file up to date with a device: in full, then only what changed. The device ends in incremental mode: which blocks change goes on being recorded. Run it again with the same file to bring the file up to date. FILE.manifest beside the file belongs to it.',
+    )
+    .addOption(cacheOption())
+    .addOption(cowSizeOption())
+    .option('--verify', 'compare file and image, block by block, before the image goes')
+    .option('--keep-snapshot', 'leave the image instead of going to incremental mode')
+    .addOption(dryRunOption())
+    .addOption(outputOption())
+    .argument('<block device>', 'the device, mounted read-write')
+    .argument('<file>', 'the backup, on this machine')
+    .action(
+      async (device: string, file: string, options: BackupCommandOptions, command: Command) => {
+        const { backup } = await import('../actions/backup.js');
+        await backup(command, device, file, options);
+      },
+    );
+
+  program
+    .command('verify')
+    .description('is a backup what its manifest says, and what the image of a device shows?')
+    .addOption(outputOption())
+    .argument('<file>', 'the backup')
+    .argument('[block device]', 'its origin, in snapshot mode: see backup --keep-snapshot')
+    .action(
+      async (
+        file: string,
+        device: string | undefined,
+        options: VerifyOptions,
+        command: Command,
+      ) => {
+        const { verify } = await import('../actions/verify.js');
+        await verify(command, file, device, options);
+      },
+    );
+
+  program
+    .command('restore')
+    .summary('overwrite a device that is not in use with a backup, and verify it')
+    .description(
+      'Overwrite a device that is not in use with a backup, and verify it there. It asks first, or needs --yes where there is no terminal.',
+    )
+    .addOption(yesOption())
+    .option('--streams <n>', 'upload streams at a time', parseCount, 4)
+    .addOption(dryRunOption())
+    .addOption(outputOption())
+    .argument('<file>', 'the backup, on this machine')
+    .argument('<target device>', 'a block device, not mounted, not tracked, large enough')
+    .action(async (file: string, target: string, options: RestoreOptions, command: Command) => {
+      const { restore } = await import('../actions/restore.js');
+      await restore(command, file, target, options);
+    });
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands that only look.
+import type { Command } from 'commander';
+import { parseCount, parseMinor, parseSeconds } from '../arguments.js';
+import { hostOutputOption, outputOption } from '../options.js';
+import type { DoctorOptions } from '../actions/doctor.js';
+import type { InquiryOptions } from '../actions/inquiry.js';
+import type { WatchOptions } from '../actions/watch.js';
+
+export function addInquiry(program: Command): void {
+  program
+    .command('info')
+    .summary('print what is known of a snapshot, as JSON')
+    .description(
+      'Print what is known of a snapshot. Without --output one host prints one JSON object; its sizes are bytes, and its state has the bits 1 (snapshot), 2 (active) and 4 (unverified).',
+    )
+    .addOption(hostOutputOption())
+    .argument('<minor>', 'number of the snapshot', parseMinor)
+    .action(async (minor: number, options: InquiryOptions, command: Command) => {
+      const { info } = await import('../actions/inquiry.js');
+      await info(command, minor, options);
+    });
+
+  program
+    .command('get-free-minor')
+    .description('print the lowest number that no snapshot has')
+    .addOption(hostOutputOption())
+    .action(async (options: InquiryOptions, command: Command) => {
+      const { getFreeMinor } = await import('../actions/inquiry.js');
+      await getFreeMinor(command, options);
+    });
+
+  program
+    .command('list')
+    .description('print the snapshots of one or several hosts')
+    .addOption(outputOption())
+    .action(async (options: InquiryOptions, command: Command) => {
+      const { list } = await import('../actions/inquiry.js');
+      await list(command, options);
+    });
+
+  program
+    .command('watch')
+    .summary('show the snapshots of one or several hosts, again and again')
+    .description(
+      'Show the snapshots of one or several hosts, again and again: state, how full the COW file is, what has changed, and how fast it changes. A terminal is redrawn; anything else gets a line for each snapshot at each look. It ends after --count looks, or when it is interrupted.',
+    )
+    .option('--interval <seconds>', 'time between two looks', parseSeconds, 2)
+    .option('--count <n>', 'end after that many looks', parseCount)
+    .addOption(outputOption())
+    .action(async (options: WatchOptions, command: Command) => {
+      const { watch } = await import('../actions/watch.js');
+      await watch(command, options);
+    });
+
+  program
+    .command('doctor')
+    .summary('look for what keeps hosts from being tracked, and say what to do')
+    .description(
+      'Look for what keeps hosts from being tracked, and say what to do: the module, its version and signature, Secure Boot, the kernel, the devices; on this host also the socket, the certificates and the space for COW files. It exits with 1 when something is wrong.',
+    )
+    .addOption(outputOption())
+    .action(async (options: DoctorOptions, command: Command) => {
+      const { doctor } = await import('../actions/doctor.js');
+      await doctor(command, options);
+    });
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+import { Presets, SingleBar } from 'cli-progress';
+import { formatBytes } from './output.js';
+
+/** Says something beside the result, on stderr. */
+export function note(message: string): void {
+  process.stderr.write(`${message}\n`);
+}
+
+/** How far a stream is: a bar with rate and time left on a terminal, nothing elsewhere. */
+export class Progress {
+  private readonly bar: SingleBar | undefined;
+  private readonly startedMs = Date.now();
+  private doneBytes = 0;
+
+  constructor(
+    what: string,
+    private readonly totalBytes: number,
+  ) {
+    if (!process.stderr.isTTY) {
+      note(`${what}: ${formatBytes(BigInt(totalBytes))}`);
+      return;
+    }
+    this.bar = new SingleBar(
+      {
+        format: `${what} {bar} {percentage} % | {done} of {all} | {rate}/s | {eta_formatted} left`,
+        stream: process.stderr,
+        clearOnComplete: true,
+        hideCursor: true,
+      },
+      Presets.legacy,
+    );
+    this.bar.start(totalBytes, 0, this.payload());
+  }
+
+  private payload(): { done: string; all: string; rate: string } {
+    const seconds = Math.max((Date.now() - this.startedMs) / 1000, 0.001);
+    return {
+      done: formatBytes(BigInt(this.doneBytes)),
+      all: formatBytes(BigInt(this.totalBytes)),
+      rate: formatBytes(BigInt(Math.round(this.doneBytes / seconds))),
+    };
+  }
+
+  advance(bytes: number): void {
+    this.doneBytes += bytes;
+    this.bar?.update(this.doneBytes, this.payload());
+  }
+
+  stop(): void {
+    this.bar?.stop();
+  }
+}
+
+/** How many hosts of a fleet have answered: a line on a terminal, nothing elsewhere. */
+export class HostsProgress {
+  private readonly bar: SingleBar | undefined;
+
+  constructor(total: number) {
+    if (!process.stderr.isTTY) return;
+    this.bar = new SingleBar(
+      {
+        format: '{value} of {total} hosts | {duration_formatted}',
+        stream: process.stderr,
+        clearOnComplete: true,
+        hideCursor: true,
+      },
+      Presets.legacy,
+    );
+    this.bar.start(total, 0);
+  }
+
+  advance(): void {
+    this.bar?.increment();
+  }
+
+  stop(): void {
+    this.bar?.stop();
+  }
+}
