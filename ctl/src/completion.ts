@@ -213,7 +213,7 @@ function fishOption(option: OptionSpec, condition: string, tree: Tree): string {
 }
 
 function fishCommand(command: CommandSpec, tree: Tree): string[] {
-  const condition = ` -n '__fish_seen_subcommand_from ${command.name}'`;
+  const condition = ` -n '__elioctl_at ${command.name}'`;
   const kinds = command.arguments.map(({ value }) => value);
   const words = kinds.find(({ kind }) => kind === 'choices' || kind === 'commands');
   const positional = kinds.some(({ kind }) => kind === 'files')
@@ -226,14 +226,34 @@ function fishCommand(command: CommandSpec, tree: Tree): string[] {
 
 function fishScript(tree: Tree): string {
   const lines = [
-    '# fish completion for elioctl; made from its command tree.',
-    'complete -c elioctl -f',
     ...tree.globals.map((option) => fishOption(option, '', tree)),
     ...tree.commands.map(
       ({ name, summary }) =>
-        `complete -c elioctl -n __fish_use_subcommand -a ${name} -d ${fishQuoted(summary)}`,
+        `complete -c elioctl -n '__elioctl_at ""' -a ${name} -d ${fishQuoted(summary)}`,
     ),
     ...tree.commands.flatMap((command) => fishCommand(command, tree)),
   ];
-  return `${lines.join('\n')}\n`;
+  return `# fish completion for elioctl; made from its command tree.
+
+# Is that the command of the line? Empty: has it none yet?
+function __elioctl_at -a wanted
+    set -l words (commandline -opc)
+    set -e words[1]
+    while set -q words[1]
+        switch $words[1]
+            case ${namesOf(valueOptions(tree)).join(' ')}
+                set -e words[1]
+            case '-*'
+            case '*'
+                test "$words[1]" = "$wanted"
+                return
+        end
+        set -e words[1]
+    end
+    test -z "$wanted"
+end
+
+complete -c elioctl -f
+${lines.join('\n')}
+`;
 }

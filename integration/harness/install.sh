@@ -12,6 +12,9 @@ source=/usr/src/$module-$version
 unit=/usr/lib/systemd/system/eliod.service
 load=/usr/lib/modules-load.d/elio.conf
 rules=/usr/lib/udev/rules.d/10-elio-snap.rules
+# Below dist/share and /usr/share alike: the manual page and what makes shells complete elioctl.
+shared=(man/man8/elioctl.8 bash-completion/completions/elioctl zsh/vendor-completions/_elioctl
+  fish/vendor_completions.d/elioctl.fish)
 declare -A programs=([elioctl]=ctl/src/main.js [eliod]=agent/src/main.js [update-img]=ctl/src/update-img.js)
 
 as_root() {
@@ -63,6 +66,7 @@ install_files() {
   as_root install -m 644 agent/packaging/eliod.service "$dest$unit"
   as_root install -m 644 agent/packaging/10-elio-snap.rules "$dest$rules"
   echo "$module" | as_root tee "$dest$load" >/dev/null
+  for file in "${shared[@]}"; do as_root install -D -m 644 "dist/share/$file" "$dest/usr/share/$file"; done
   as_root install -d -m 755 "$dest/etc/elio"
   as_root install -d -m 700 "$dest/etc/elio/tls" "$dest/var/lib/elio"
 }
@@ -104,6 +108,7 @@ case ${1:-} in
     fi
     as_root rm -rf "$dest$library" "$dest$source" "$dest$unit" "$dest$load" "$dest$rules"
     for program in "${!programs[@]}"; do as_root rm -f "$dest/usr/bin/$program"; done
+    for file in "${shared[@]}"; do as_root rm -f "$dest/usr/share/$file"; done
     [ -n "$dest" ] || [ ! -d /run/systemd/system ] || as_root systemctl daemon-reload
     say "removed; /etc/elio and /var/lib/elio are left as they are"
     ;;

@@ -7,7 +7,7 @@ set -euo pipefail
 declare -A packages=(
   [build]=""
   [test]="qemu-utils mmdebstrap e2fsprogs busybox-static kmod cpio xz-utils zstd perl
-    openssh-client util-linux mount procps gcc libc6-dev"
+    openssh-client util-linux mount procps gcc libc6-dev mandoc zsh fish"
   [install]="dkms gcc make kmod"
 )
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/elio

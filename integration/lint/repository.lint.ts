@@ -89,6 +89,16 @@ describe('C', () => {
   });
 });
 
+describe('what is made from the command tree', () => {
+  it('is clean for mandoc: the manual page', () =>
+    passes('mandoc', '-T', 'lint', 'dist/share/man/man8/elioctl.8'));
+  it('is read by the shells: completions', async () => {
+    await passes('bash', '-n', 'dist/share/bash-completion/completions/elioctl');
+    await passes('zsh', '-n', 'dist/share/zsh/vendor-completions/_elioctl');
+    await passes('fish', '-n', 'dist/share/fish/vendor_completions.d/elioctl.fish');
+  });
+});
+
 describe('scripts', () => {
   it('are free of names of mirrors and registries', async () => {
     const { stdout } = await runCommand(
