@@ -26,6 +26,10 @@ char *read_text(int fd)
 			break;
 		}
 	}
+	if (!n && memchr(text, '\0', used)) {
+		errno = EILSEQ;
+		n = -1;
+	}
 	if (n < 0) {
 		free(text);
 		return NULL;

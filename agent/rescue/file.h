@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 // The content of an open file with a NUL behind it, to be freed; NULL and errno
-// when it cannot be read, EFBIG when it is larger than a list or an attribute is.
+// when it cannot be read, is no text (EILSEQ) or larger than a list is (EFBIG).
 char *read_text(int fd);
 
 // An attribute of sysfs without the white space around it; false when there is

@@ -12,6 +12,7 @@ import { AgentServer } from './server/server.js';
 import { ChangeService } from './services/change-service.js';
 import { DataService } from './services/data-service.js';
 import { HostService } from './services/host-service.js';
+import { RememberedTrackers } from './services/remembered-trackers.js';
 import { RestoreService } from './services/restore-service.js';
 import { SnapshotService } from './services/snapshot-service.js';
 import { Trackers } from './services/trackers.js';
@@ -38,9 +39,11 @@ async function run(config: Config): Promise<void> {
   const chains = new ChainStore(join(config.state_directory, 'chains'));
   const requests = new RequestLog(config.state_directory);
   const trackers = new Trackers(new KernelSnapDriver(), chains);
+  const remembered = new RememberedTrackers(trackers, log);
+  await remembered.begin();
   const restores = new RestoreService(trackers, requests);
   const server = new AgentServer(log, {
-    snapshots: new SnapshotService(trackers, requests),
+    snapshots: new SnapshotService(trackers, requests, remembered),
     hosts: new HostService(trackers, AGENT_VERSION),
     changes: new ChangeService(trackers),
     data: new DataService(trackers),
@@ -60,6 +63,8 @@ async function run(config: Config): Promise<void> {
     notifyServiceManager('STOPPING=1');
     await server.stop();
     await restores.close();
+    // Others may have set up or destroyed something, without the agent.
+    await remembered.update();
     process.exit(0);
   };
   for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => void stop(signal));

@@ -19,7 +19,7 @@ import { HostServiceClient } from '../../proto/gen/elio/v1/host.js';
 import { RestoreServiceClient } from '../../proto/gen/elio/v1/restore.js';
 import { SnapshotServiceClient } from '../../proto/gen/elio/v1/snapshot.js';
 import { CliError, EXIT } from './errors.js';
-import { fromGrpc } from './grpc-errors.js';
+import { fromGrpc, LOCAL_LABEL } from './grpc-errors.js';
 
 const DEFAULT_SOCKET = '/run/elio/agent.sock';
 const DEFAULT_PORT = 7443;
@@ -177,7 +177,7 @@ function connect(
 export function openConnections(options: GlobalOptions): Connection[] {
   if (options.host.length === 0) {
     const socket = options.socket ?? process.env['ELIO_SOCKET'] ?? DEFAULT_SOCKET;
-    return [connect(`unix:${socket}`, credentials.createInsecure(), 'this host', true)];
+    return [connect(`unix:${socket}`, credentials.createInsecure(), LOCAL_LABEL, true)];
   }
   const channel = tlsCredentials(options);
   return options.host.map((host) => {

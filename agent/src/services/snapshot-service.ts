@@ -36,6 +36,7 @@ import { KeyedMutex } from '../os/semaphore.js';
 import { unary } from '../server/rpc.js';
 import type { RequestLog } from '../state/requests.js';
 import { diagnoseSetup } from './diagnose.js';
+import type { RememberedTrackers } from './remembered-trackers.js';
 import { imageDevice, type Trackers } from './trackers.js';
 
 const MIB = 1n << 20n;
@@ -79,6 +80,7 @@ export class SnapshotService {
   constructor(
     private readonly trackers: Trackers,
     private readonly requests: RequestLog,
+    private readonly remembered: Pick<RememberedTrackers, 'update'>,
   ) {}
 
   /** The handlers, for the gRPC server. */
@@ -160,6 +162,7 @@ export class SnapshotService {
         }
         const info = await this.trackers.info(minor);
         await this.trackers.chains.begin(await this.trackers.position(info));
+        await this.remembered.update();
         return { snapshot: await this.trackers.snapshot(info) };
       }),
     );
@@ -182,6 +185,7 @@ export class SnapshotService {
         ignoreErrors,
       }),
     );
+    await this.remembered.update();
     return { snapshot: await this.snapshotOf(minor) };
   }
 
@@ -214,6 +218,7 @@ export class SnapshotService {
           await this.trackers.call({ minor }, () =>
             this.whenClosed(minor, () => this.trackers.driver.transitionToIncremental(minor)),
           );
+          await this.remembered.update();
           return { snapshot: await this.snapshotOf(minor) };
         }),
     );
@@ -237,6 +242,7 @@ export class SnapshotService {
           await this.trackers.call({ minor, device: before.blockDevice, cowFile }, () =>
             this.trackers.driver.transitionToSnapshot(minor, cowFile, toMib(r.cowSizeBytes)),
           );
+          await this.remembered.update();
           return { snapshot: await this.snapshotOf(minor), oldCowFile };
         }),
     );
@@ -250,6 +256,7 @@ export class SnapshotService {
         await this.trackers.call({ minor, device: info.blockDevice }, () =>
           this.whenClosed(minor, () => this.trackers.driver.destroy(minor)),
         );
+        await this.remembered.update();
         await this.trackers.chains.end(info.uuid);
         return {};
       }),
@@ -263,6 +270,7 @@ export class SnapshotService {
         await this.trackers.call({ minor }, () =>
           this.whenClosed(minor, () => this.trackers.driver.reconfigure(minor, r.cacheSizeBytes)),
         );
+        await this.remembered.update();
         return { snapshot: await this.snapshotOf(minor) };
       }),
     );
