@@ -82,7 +82,7 @@ enum exit_code control_reload(int control, const struct reload_entry *entry, con
 		   &params))
 		return EXIT_DONE;
 	if (errno == EINVAL) {
-		complain("%s (%s) is mounted for writing or in use otherwise, so what changed is not known: the next backup of it is a full",
+		complain("%s (%s) is mounted for writing or in use otherwise: the next backup of it is a full",
 			 path, entry->device);
 		return EXIT_STATE;
 	}

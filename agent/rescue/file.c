@@ -8,7 +8,7 @@
 
 #include "file.h"
 
-#define LARGEST (1 << 20)
+#define LARGEST (1024 * 1024)
 
 char *read_text(int fd)
 {
