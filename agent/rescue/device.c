@@ -39,6 +39,24 @@ static const struct kind kinds[] = {
 	{ "SERIAL", { "serial" } },
 };
 
+static bool attribute(const char *name, const char *file, char *value)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), SYS_BLOCK "/%s/%s", name, file);
+	return read_attribute(path, value, VALUE_MAX);
+}
+
+// A mapped device or an array has its identity before it has its content.
+static bool is_ready(const char *name)
+{
+	char value[VALUE_MAX];
+
+	if (attribute(name, "dm/suspended", value) && strcmp(value, "0"))
+		return false;
+	return attribute(name, "size", value) && strcmp(value, "0");
+}
+
 // The node's name is in the event that the kernel sent for the device.
 static bool name_node(struct device *device)
 {
@@ -84,7 +102,7 @@ bool device_by_path(const char *path, struct device *device)
 bool device_is(const struct device *device, const char *id)
 {
 	const char *value = strchr(id, '=') + 1;
-	char path[PATH_MAX], found[VALUE_MAX];
+	char found[VALUE_MAX];
 
 	if (!strncmp(id, "PARTUUID=", value - id))
 		return read_partuuid(device->name, found, sizeof(found)) && !strcmp(found, value);
@@ -92,12 +110,9 @@ bool device_is(const struct device *device, const char *id)
 		if (strncmp(kinds[i].name, id, value - 1 - id) ||
 		    kinds[i].name[value - 1 - id])
 			continue;
-		for (size_t j = 0; j < 2 && kinds[i].attributes[j]; j++) {
-			snprintf(path, sizeof(path), SYS_BLOCK "/%s/%s", device->name,
-				 kinds[i].attributes[j]);
-			if (read_attribute(path, found, sizeof(found)))
+		for (size_t j = 0; j < 2 && kinds[i].attributes[j]; j++)
+			if (attribute(device->name, kinds[i].attributes[j], found))
 				return !strcmp(found, value);
-		}
 	}
 	return false;
 }
@@ -115,7 +130,7 @@ unsigned int device_by_id(const char *id, struct device *device)
 		if (entry->d_name[0] == '.')
 			continue;
 		strcpy(candidate.name, entry->d_name);
-		if (!device_is(&candidate, id) || !name_node(&candidate))
+		if (!device_is(&candidate, id) || !is_ready(candidate.name) || !name_node(&candidate))
 			continue;
 		*device = candidate;
 		nr++;

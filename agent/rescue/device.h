@@ -20,7 +20,7 @@ bool device_by_path(const char *path, struct device *device);
 // Is it the device of this identity?
 bool device_is(const struct device *device, const char *id);
 
-// How many devices have this identity; `device` is the last one found.
+// How many devices have this identity and can be read; `device` is the last one found.
 unsigned int device_by_id(const char *id, struct device *device);
 
 // Do both paths lead to the same block device?
