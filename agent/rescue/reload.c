@@ -33,62 +33,58 @@ static enum exit_code parse(char *text, const char *name, struct reload_list *li
 	return EXIT_FAILED;
 }
 
-static void find_all(const struct reload_list *list, unsigned int *nr_found, struct device *found)
+// Looks for the device of an entry; true when that is settled.
+static bool try_reload(int control, const struct reload_entry *entry, enum exit_code *code)
 {
-	for (size_t i = 0; i < list->nr; i++)
-		if (!nr_found[i])
-			nr_found[i] = device_by_id(list->entries[i].device, &found[i]);
-}
+	struct device device;
+	unsigned int nr = device_by_id(entry->device, &device);
 
-static bool all_found(const struct reload_list *list, const unsigned int *nr_found)
-{
-	for (size_t i = 0; i < list->nr; i++)
-		if (!nr_found[i])
-			return false;
-	return true;
-}
-
-static enum exit_code reload_found(int control, const struct reload_entry *entry,
-				   unsigned int nr_found, const struct device *device)
-{
-	if (nr_found == 1)
-		return control_reload(control, entry, device->path);
-	if (nr_found)
+	if (nr == 1) {
+		*code = control_reload(control, entry, device.path);
+	} else if (nr) {
 		complain("%u devices are %s, such as %s: none of them is tracked again, the next backup is a full",
-			 nr_found, entry->device, device->path);
-	else
-		complain("there is no device %s: when it comes back, the next backup of it is a full",
-			 entry->device);
-	return EXIT_NOT_FOUND;
+			 nr, entry->device, device.path);
+		*code = EXIT_NOT_FOUND;
+	}
+	return nr;
 }
 
 static enum exit_code reload_all(int control, const struct reload_list *list, unsigned int wait_seconds)
 {
-	unsigned int *nr_found = calloc(list->nr + 1, sizeof(*nr_found));
-	struct device *found = calloc(list->nr + 1, sizeof(*found));
+	uint64_t waits = (uint64_t)wait_seconds * (1000000000 / POLL_NS);
+	bool *settled = calloc(list->nr, sizeof(*settled));
+	size_t nr_left = list->nr, nr_failed = 0;
 	enum exit_code worst = EXIT_DONE;
-	size_t nr_failed = 0;
 
-	if (!nr_found || !found) {
+	if (!settled) {
 		complain("there is no memory: the next backup of what was tracked is a full");
 		return EXIT_FAILED;
 	}
-	find_all(list, nr_found, found);
-	for (unsigned int waits = wait_seconds * (1000000000 / POLL_NS);
-	     waits && !all_found(list, nr_found); waits--) {
-		nanosleep(&(struct timespec){ .tv_nsec = POLL_NS }, NULL);
-		find_all(list, nr_found, found);
-	}
-	for (size_t i = 0; i < list->nr; i++) {
-		enum exit_code code = reload_found(control, &list->entries[i], nr_found[i], &found[i]);
+	for (;; waits--) {
+		for (size_t i = 0; i < list->nr; i++) {
+			enum exit_code code;
 
-		if (code != EXIT_DONE) {
-			worst = code;
-			nr_failed++;
+			if (settled[i] || !try_reload(control, &list->entries[i], &code))
+				continue;
+			settled[i] = true;
+			nr_left--;
+			if (code != EXIT_DONE) {
+				worst = code;
+				nr_failed++;
+			}
 		}
+		if (!nr_left || !waits)
+			break;
+		nanosleep(&(struct timespec){ .tv_nsec = POLL_NS }, NULL);
 	}
-	free(nr_found);
-	free(found);
+	for (size_t i = 0; i < list->nr; i++)
+		if (!settled[i])
+			complain("there is no device %s: when it comes back, the next backup of it is a full",
+				 list->entries[i].device);
+	free(settled);
+	if (nr_left)
+		worst = EXIT_NOT_FOUND;
+	nr_failed += nr_left;
 	return nr_failed && nr_failed < list->nr ? EXIT_PARTIAL : worst;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A guest that is a Debian of its own: systemd, an initramfs by initramfs-tools, and the product as `make install` puts it there.
+// A guest that is a Debian of its own: systemd, an initramfs of its own, and the product as `make install` puts it there.
 import { join } from 'node:path';
 import { rm } from 'node:fs/promises';
 import { artifact, fingerprint, repository } from './cache.js';
@@ -11,7 +11,10 @@ const script = join(repository, 'integration', 'harness', 'image', 'system.sh');
 const installer = join(repository, 'integration', 'harness', 'install.sh');
 const rescue = join(repository, 'agent', 'rescue');
 
-/** The directory that holds `root.ext4` and `initrd`, for a kernel. */
+/** What makes an initramfs. */
+export type InitramfsTool = 'initramfs-tools' | 'dracut';
+
+/** The directory that holds `root.ext4` and an initramfs by the name of each tool, for a kernel. */
 export async function systemImage(kernel: string): Promise<string> {
   const root = await systemRoot();
   const kernelDirectory = await kernelRoot(kernel);

@@ -22,7 +22,7 @@ import { findComplaint, findLeak } from './dmesg.js';
 import { packagesImage, payloadImage, sshKeys } from './payload.js';
 import { checkCommand, runCommand, say, type CommandResult } from './process.js';
 import { RemoteShell } from './remote-shell.js';
-import { systemImage } from './system.js';
+import { systemImage, type InitramfsTool } from './system.js';
 
 export interface VmOptions {
   name: string;
@@ -37,10 +37,10 @@ export interface VmOptions {
   instructionClock?: boolean;
   disks?: readonly DiskSpec[];
   /**
-   * A Debian that boots by itself, with systemd, its own initramfs and the product installed (system.ts), instead of the
-   * test root. Its disk is /dev/disk/by-id/virtio-elio-system.
+   * A Debian that boots by itself, with systemd, its own initramfs (by this tool) and the product installed (system.ts),
+   * instead of the test root. Its disk is /dev/disk/by-id/virtio-elio-system.
    */
-  system?: boolean;
+  system?: InitramfsTool;
   /** More words for the kernel's command line. */
   kernelArguments?: string;
   /** Ports of the guest to reach from the host, on 127.0.0.1 (see `hostPort`). */
@@ -115,13 +115,18 @@ async function testSoftware(kernel: string, words: string): Promise<Software> {
  * A Debian on a disk that is this guest's own. It is a raw file: QEMU keeps nothing of it to itself that a guest's power
  * failure would lose.
  */
-async function systemSoftware(kernel: string, words: string, directory: string): Promise<Software> {
+async function systemSoftware(
+  tool: InitramfsTool,
+  kernel: string,
+  words: string,
+  directory: string,
+): Promise<Software> {
   const [image, kernelDirectory] = [await systemImage(kernel), await kernelRoot(kernel)];
   const file = join(directory, 'elio-system.img');
   await checkCommand(['cp', '--sparse=always', join(image, 'root.ext4'), file]);
   const root = 'root=/dev/disk/by-id/virtio-elio-system ro';
   return {
-    boot: bootArguments(kernelDirectory, join(image, 'initrd'), `${root} ${words}`),
+    boot: bootArguments(kernelDirectory, join(image, tool), `${root} ${words}`),
     disks: [
       '-drive',
       `if=none,id=elio-system,file=${file},format=raw,cache=unsafe`,
@@ -166,9 +171,9 @@ export class Vm {
     const directory = await workDirectory();
     const words = options.kernelArguments ?? '';
     const software =
-      options.system === true
-        ? await systemSoftware(kernel, words, directory)
-        : await testSoftware(kernel, words);
+      options.system === undefined
+        ? await testSoftware(kernel, words)
+        : await systemSoftware(options.system, kernel, words, directory);
 
     const ports = new Map<number, number>();
     for (const port of [sshPort, ...(options.forwardPorts ?? [])])

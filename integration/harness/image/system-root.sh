@@ -1,12 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# system-root.sh OUT SOURCES APT_OPTIONS: builds OUT/root, a Debian with systemd and initramfs-tools, but without a kernel.
+# system-root.sh OUT SOURCES APT_OPTIONS: builds OUT/root, a Debian with systemd, initramfs-tools and dracut, but without a kernel.
 set -euo pipefail
 out=$1 sources=$2 apt_options=$3
 
 packages=(
-  cryptsetup-initramfs dmsetup e2fsprogs fdisk initramfs-tools iproute2 kmod lvm2 nodejs openssh-server openssh-sftp-server
-  procps systemd systemd-sysv udev util-linux xfsprogs zstd
+  dracut-core e2fsprogs fdisk initramfs-tools iproute2 kmod nodejs openssh-server openssh-sftp-server procps systemd
+  systemd-sysv udev util-linux xfsprogs
 )
 trap 'rm -rf --one-file-system "$out/root"' ERR
 mmdebstrap --quiet --mode=root --variant=apt --aptopt="$apt_options" \

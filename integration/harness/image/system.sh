@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # system.sh OUT ROOT KERNEL_DIRECTORY MODULE PRODUCT KEYS: builds OUT/root.ext4, a Debian that boots by itself: ROOT with what it
-# needs of a kernel's modules, with MODULE, and with what install.sh has staged in PRODUCT; and OUT/initrd, by its own
-# initramfs-tools. The guest announces itself and takes commands as other guests do.
+# needs of a kernel's modules, with MODULE, and with what install.sh has staged in PRODUCT; and an initramfs by each of its own
+# tools, OUT/initramfs-tools and OUT/dracut. The guest announces itself and takes commands as other guests do.
 set -euo pipefail
 if [ "${1:-}" != --inside ]; then
   # As in module.sh: /proc is mounted where only this build sees it.
@@ -20,7 +20,7 @@ cp -a "$root/." "$stage"
 cp -r --no-preserve=ownership "$product/." "$stage"
 
 modules=/usr/lib/modules/$kernel
-drivers=(virtio_pci virtio_blk virtio_net virtio_rng ext4 crc32c_generic xfs dm_mod dm_crypt loop autofs4 af_packet)
+drivers=(virtio_pci virtio_blk virtio_net virtio_rng ext4 crc32c_generic xfs autofs4 af_packet)
 mkdir -p "$stage$modules/updates"
 for driver in "${drivers[@]}"; do
   modprobe -d "$kernel_directory/root" -S "$kernel" --show-depends "$driver" 2>/dev/null || true
@@ -66,8 +66,10 @@ inside passwd --quiet --delete root
 inside systemctl --quiet enable eliod systemd-networkd elio-guest-ready
 inside systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer systemd-firstboot.service
 inside update-initramfs -c -k "$kernel"
+inside dracut --quiet --no-hostonly --gzip --kver "$kernel" /boot/dracut
 umount "$stage/proc"
-mv "$stage/boot/initrd.img-$kernel" "$out/initrd"
+mv "$stage/boot/initrd.img-$kernel" "$out/initramfs-tools"
+mv "$stage/boot/dracut" "$out/dracut"
 
 truncate -s 1G "$out/root.ext4"
 mkfs.ext4 -q -L elio-system -d "$stage" "$out/root.ext4"
