@@ -70,6 +70,7 @@ inside dracut --quiet --no-hostonly --gzip --kver "$kernel" /boot/dracut
 umount "$stage/proc"
 mv "$stage/boot/initrd.img-$kernel" "$out/initramfs-tools"
 mv "$stage/boot/dracut" "$out/dracut"
+chmod 644 "$out/dracut"
 
 truncate -s 1G "$out/root.ext4"
 mkfs.ext4 -q -L elio-system -d "$stage" "$out/root.ext4"
