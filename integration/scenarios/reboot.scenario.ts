@@ -197,4 +197,26 @@ describe('tracking over reboots with an initramfs by dracut', function () {
     await write(vm(), root, 2);
     await backUp(vm(), root, 1);
   });
+
+  // A filesystem that was not unmounted, with a file that was deleted while it was open.
+  for (const type of ['ext4', 'xfs']) {
+    it(`looks into an ${type} that is to be recovered without changing a byte`, async () => {
+      await vm().sh(
+        [
+          'set -e; cd /root; rm -f fs dirty; truncate -s 320M fs',
+          `mkfs.${type} -q fs`,
+          'mount -o loop fs /mnt && mkdir -p /mnt/etc/elio && echo damaged > /mnt/etc/elio/reload && umount /mnt',
+          'mount -o loop fs /mnt && exec 3> /mnt/gone && rm /mnt/gone && cat /usr/bin/node >&3 && sync -f /mnt',
+          'cp --sparse=always fs dirty && exec 3>&- && umount /mnt && cp --sparse=always dirty fs',
+        ].join('\n'),
+        slow,
+      );
+      const { status, stdout, stderr } = await vm().run(
+        'loop=$(losetup -f --show /root/dirty) && elio-rescue reload --root $loop; status=$?; blockdev --getro $loop; losetup -d $loop; exit $status',
+      );
+      assert.match(stderr, /^elio-rescue: \/etc\/elio\/reload, line 1: /);
+      assert.deepEqual([status, stdout], [1, '0\n']);
+      await vm().sh('cmp /root/fs /root/dirty && rm /root/fs /root/dirty', slow);
+    });
+  }
 });
