@@ -30,13 +30,14 @@ setup: ## install what building and testing need on this machine
 	@integration/harness/setup.sh build test
 	@$(MAKE) -s $(packages)
 
-build: ## compile the API and the TypeScript into dist/
+build: ## compile the API and the TypeScript into dist/, elio-rescue into build/rescue/
 	@integration/harness/setup.sh build
 	@$(MAKE) -s compile
 
 # A make of its own, because setup can change where Node.js is found.
 compile: $(packages)
 	@npm run --silent build
+	@$(MAKE) -s -C agent/rescue
 
 $(packages): package-lock.json
 	@echo 'elio: installing npm packages' >&2

@@ -20,6 +20,7 @@ import { EventService } from './services/event-service.js';
 import { Hooks } from './services/hooks.js';
 import { HostService } from './services/host-service.js';
 import { problemsOf } from './services/problems.js';
+import { RememberedTrackers } from './services/remembered-trackers.js';
 import { RestoreService } from './services/restore-service.js';
 import { SnapshotService } from './services/snapshot-service.js';
 import { Streams } from './services/streams.js';
@@ -69,7 +70,11 @@ async function run(config: Config, configPath: string | undefined): Promise<void
     },
   );
   const trackers = new Trackers(new KernelSnapDriver(), chains, leases);
-  const changed = (): Promise<void> => monitor.look();
+  const remembered = new RememberedTrackers(trackers, log);
+  const changed = async (): Promise<void> => {
+    await remembered.update();
+    await monitor.look();
+  };
   const snapshots = new SnapshotService(trackers, requests, hooks, streams, changed);
   const monitor: Monitor = new Monitor(() => snapshots.all(), events);
   const restores = new RestoreService(trackers, requests);
@@ -97,6 +102,7 @@ async function run(config: Config, configPath: string | undefined): Promise<void
     events: new EventService(monitor, events),
     restores,
   });
+  await remembered.begin();
   await leases.load();
   await monitor.look();
   await server.addReflection();
@@ -137,6 +143,8 @@ async function run(config: Config, configPath: string | undefined): Promise<void
     await server.stop();
     await restores.close();
     leases.close();
+    // Others may have set up or destroyed something, without the agent.
+    await remembered.update();
     process.exit(0);
   };
   for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => void stop(signal));

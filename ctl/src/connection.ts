@@ -18,7 +18,7 @@ import { HostServiceClient } from '../../proto/gen/elio/v1/host.js';
 import { RestoreServiceClient } from '../../proto/gen/elio/v1/restore.js';
 import { SnapshotServiceClient } from '../../proto/gen/elio/v1/snapshot.js';
 import { CliError, EXIT } from './errors.js';
-import { fromGrpc } from './grpc-errors.js';
+import { fromGrpc, LOCAL_LABEL } from './grpc-errors.js';
 import { selectTargets, type Target } from './hosts/targets.js';
 import { YamlFile } from './yaml-file.js';
 
@@ -210,7 +210,7 @@ export function socketPath(options: GlobalOptions): string {
 export function hostsOf(options: GlobalOptions): Host[] {
   const targets = selectTargets(options);
   if (targets.length === 0) {
-    const label = 'this host';
+    const label = LOCAL_LABEL;
     const address = `unix:${socketPath(options)}`;
     const open = (): Connection =>
       connect(address, credentials.createInsecure(), label, true, undefined);

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { Metadata, status, type ServiceError } from '@grpc/grpc-js';
 import { AgentError, toServiceError } from '../../agent/src/errors.js';
 import { CliError, EXIT } from './errors.js';
-import { fromGrpc } from './grpc-errors.js';
+import { fromGrpc, LOCAL_LABEL } from './grpc-errors.js';
 
 function plainError(code: status, details: string): ServiceError {
   return Object.assign(new Error(details), { code, details, metadata: new Metadata() });
@@ -48,6 +48,9 @@ describe('errors of calls', () => {
       message('Client network socket disconnected before secure TLS connection was established'),
       /cannot reach the agent on db1.*eliod running/,
     );
+    assert.doesNotMatch(message('connect ECONNREFUSED'), /elio-rescue/);
+    const local = fromGrpc(plainError(status.UNAVAILABLE, 'connect ENOENT'), LOCAL_LABEL);
+    assert.match(local.message, /this host.*eliod running.*`elio-rescue`/);
     assert.match(message('tlsv1 alert unknown ca'), /trust each other.*--ca, --cert and --key/);
   });
 

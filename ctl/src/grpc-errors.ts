@@ -35,6 +35,9 @@ function reasonOf(error: ServiceError): string {
   return '';
 }
 
+/** What messages call the agent behind the local socket. */
+export const LOCAL_LABEL = 'this host';
+
 /** Without a reason it was not the agent that answered: it is the connection. */
 function connectionMessage(error: ServiceError, label: string): string {
   const { details } = error;
@@ -46,8 +49,11 @@ function connectionMessage(error: ServiceError, label: string): string {
   if (!dropped && /alert|SSL|TLS|handshake|certificate/i.test(details)) {
     return `${label} and this client do not trust each other (${details}): check --ca, --cert and --key`;
   }
+  if (error.code === status.UNAVAILABLE && label === LOCAL_LABEL) {
+    return `cannot reach the agent on ${label} (${details}): is eliod running (systemctl status eliod)? Without it, \`elio-rescue\` lists, destroys and reloads snapshots`;
+  }
   if (error.code === status.UNAVAILABLE) {
-    return `cannot reach the agent on ${label} (${details}): is eliod running, and for --host, are --ca, --cert and --key those that it trusts?`;
+    return `cannot reach the agent on ${label} (${details}): is eliod running, and are --ca, --cert and --key those that it trusts?`;
   }
   return `${label}: ${details}`;
 }

@@ -65,6 +65,15 @@ export async function testRoot(): Promise<string> {
   });
 }
 
+/** The directory that holds `root`, a Debian (trixie) with systemd that system.ts makes guests of. */
+export async function systemRoot(): Promise<string> {
+  const script = join(imageScripts, 'system-root.sh');
+  return artifact('system-root', [await fingerprint(script)], async (directory) => {
+    say('making a Debian with systemd (trixie), about 2 minutes');
+    await bootstrap(script, directory, 'trixie', 'trixie', []);
+  });
+}
+
 /**
  * The directory of a kernel: `root` (its suite with compiler and headers), `vmlinuz`, `modules.ext4` and `release` (the
  * name that `uname -r` prints).

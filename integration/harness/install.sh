@@ -9,12 +9,24 @@ module=elastio-snap
 version=$(sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' driver/dkms.conf)
 library=/usr/lib/elio
 source=/usr/src/$module-$version
-unit=/usr/lib/systemd/system/eliod.service
 load=/usr/lib/modules-load.d/elio.conf
-rules=/usr/lib/udev/rules.d/10-elio-snap.rules
-# Below dist/share and /usr/share alike: the manual page and what makes shells complete elioctl.
-shared=(man/man8/elioctl.8 bash-completion/completions/elioctl zsh/vendor-completions/_elioctl
-  fish/vendor_completions.d/elioctl.fish)
+list=/etc/elio/reload
+dracut=/usr/lib/dracut/modules.d/90elio-snap
+# Where each goes, and its mode.
+declare -A files=(
+  [build/rescue/elio-rescue]="/usr/sbin/elio-rescue 755"
+  [agent/packaging/eliod.service]="/usr/lib/systemd/system/eliod.service 644"
+  [agent/packaging/elio-reload.service]="/usr/lib/systemd/system/elio-reload.service 644"
+  [agent/packaging/10-elio-snap.rules]="/usr/lib/udev/rules.d/10-elio-snap.rules 644"
+  [agent/packaging/initramfs-tools/hook]="/usr/share/initramfs-tools/hooks/elio-snap 755"
+  [agent/packaging/initramfs-tools/local-premount]="/usr/share/initramfs-tools/scripts/local-premount/elio-snap 755"
+  [agent/packaging/dracut/module-setup.sh]="$dracut/module-setup.sh 755"
+  [agent/packaging/dracut/reload-root.sh]="$dracut/reload-root.sh 755"
+  [dist/share/man/man8/elioctl.8]="/usr/share/man/man8/elioctl.8 644"
+  [dist/share/bash-completion/completions/elioctl]="/usr/share/bash-completion/completions/elioctl 644"
+  [dist/share/zsh/vendor-completions/_elioctl]="/usr/share/zsh/vendor-completions/_elioctl 644"
+  [dist/share/fish/vendor_completions.d/elioctl.fish]="/usr/share/fish/vendor_completions.d/elioctl.fish 644"
+)
 declare -A programs=([elioctl]=ctl/src/main.js [eliod]=agent/src/main.js [update-img]=ctl/src/update-img.js)
 
 as_root() {
@@ -51,8 +63,7 @@ install_files() {
   trap 'rm -rf "$stage"' EXIT
   say "installing the production npm packages"
   stage_library "$stage/elio"
-  as_root install -d "$dest/usr/lib" "$dest/usr/bin" "$dest$source" "$dest$(dirname "$unit")" \
-    "$dest$(dirname "$load")" "$dest$(dirname "$rules")"
+  as_root install -d "$dest/usr/lib" "$dest/usr/bin" "$dest$source" "$dest$(dirname "$load")"
   as_root rm -rf "$dest$library.new"
   as_root cp -r --no-preserve=ownership "$stage/elio" "$dest$library.new"
   as_root rm -rf "$dest$library"
@@ -63,10 +74,12 @@ install_files() {
   tar -C driver --exclude='*.o' --exclude='*.ko' --exclude='*.mod*' --exclude='.*.cmd' --exclude=probed.h \
     --exclude=Module.symvers --exclude=modules.order -cf - . |
     as_root tar -C "$dest$source" --no-same-owner -xf -
-  as_root install -m 644 agent/packaging/eliod.service "$dest$unit"
-  as_root install -m 644 agent/packaging/10-elio-snap.rules "$dest$rules"
+  local path mode
+  for file in "${!files[@]}"; do
+    read -r path mode <<< "${files[$file]}"
+    as_root install -D -m "$mode" "$file" "$dest$path"
+  done
   echo "$module" | as_root tee "$dest$load" >/dev/null
-  for file in "${shared[@]}"; do as_root install -D -m 644 "dist/share/$file" "$dest/usr/share/$file"; done
   as_root install -d -m 755 "$dest/etc/elio"
   as_root install -d -m 700 "$dest/etc/elio/tls" "$dest/var/lib/elio"
 }
@@ -75,6 +88,17 @@ install_headers() {
   [ ! -e "/lib/modules/$(uname -r)/build" ] || return 0
   say "installing the headers of the running kernel, $(uname -r)"
   as_root apt-get -qq install -y --no-install-recommends "linux-headers-$(uname -r)" >&2
+}
+
+# For the root filesystem: the module and elio-rescue go into the initramfs, or out of it.
+renew_initramfs() {
+  local kernel
+  kernel=$(uname -r)
+  if command -v update-initramfs >/dev/null; then
+    [ ! -e "/boot/initrd.img-$kernel" ] || as_root update-initramfs -u -k "$kernel" >&2
+  elif command -v dracut >/dev/null; then
+    as_root dracut --force --kver "$kernel" >&2
+  fi
 }
 
 remove_module() {
@@ -98,18 +122,23 @@ case ${1:-} in
     else
       as_root modprobe "$module"
     fi
+    renew_initramfs
     [ ! -d /run/systemd/system ] || as_root systemctl daemon-reload
     say "installed. Start the agent with: systemctl enable --now eliod"
     ;;
   uninstall)
     if [ -z "$dest" ]; then
-      [ ! -d /run/systemd/system ] || as_root systemctl disable --now eliod 2>/dev/null || true
+      [ ! -d /run/systemd/system ] || as_root systemctl disable --now eliod elio-reload 2>/dev/null || true
       remove_module
     fi
-    as_root rm -rf "$dest$library" "$dest$source" "$dest$unit" "$dest$load" "$dest$rules"
+    # What the list names ended with the module.
+    as_root rm -rf "$dest$library" "$dest$source" "$dest$load" "$dest$list" "$dest$dracut"
     for program in "${!programs[@]}"; do as_root rm -f "$dest/usr/bin/$program"; done
-    for file in "${shared[@]}"; do as_root rm -f "$dest/usr/share/$file"; done
-    [ -n "$dest" ] || [ ! -d /run/systemd/system ] || as_root systemctl daemon-reload
+    for file in "${files[@]}"; do as_root rm -f "$dest${file% *}"; done
+    if [ -z "$dest" ]; then
+      renew_initramfs
+      [ ! -d /run/systemd/system ] || as_root systemctl daemon-reload
+    fi
     say "removed; /etc/elio and /var/lib/elio are left as they are"
     ;;
   *)

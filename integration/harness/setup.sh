@@ -1,14 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # setup.sh GROUP...: installs the Debian packages of each group that are missing, and says so; without work it is silent.
-# Groups: build (compile the TypeScript), test (lint and test machines), install (put the product on this server).
+# Groups: build (compile what is not the module), test (lint and test machines), install (put the product on this server).
 set -euo pipefail
 
 declare -A packages=(
-  [build]=""
+  [build]="gcc libc6-dev"
   [test]="qemu-utils mmdebstrap e2fsprogs busybox-static kmod cpio xz-utils zstd perl
-    openssh-client util-linux mount procps gcc libc6-dev mandoc zsh fish"
-  [install]="dkms gcc make kmod"
+    openssh-client util-linux mount procps mandoc zsh fish"
+  [install]="dkms make kmod"
 )
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/elio
 node_version=20.20.2

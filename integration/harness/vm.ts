@@ -20,8 +20,9 @@ import { defaultKernel, initramfs, kernelRoot, qemu, slowness, testRoot } from '
 import { diskArguments, diskPath, type DiskSpec } from './disk.js';
 import { findComplaint, findLeak } from './dmesg.js';
 import { packagesImage, payloadImage, sshKeys } from './payload.js';
-import { runCommand, say, type CommandResult } from './process.js';
+import { checkCommand, runCommand, say, type CommandResult } from './process.js';
 import { RemoteShell } from './remote-shell.js';
+import { systemImage, type InitramfsTool } from './system.js';
 
 export interface VmOptions {
   name: string;
@@ -35,6 +36,11 @@ export interface VmOptions {
    */
   instructionClock?: boolean;
   disks?: readonly DiskSpec[];
+  /**
+   * A Debian that boots by itself, with systemd, its own initramfs (by this tool) and the product installed (system.ts),
+   * instead of the test root. Its disk is /dev/disk/by-id/virtio-elio-system.
+   */
+  system?: InitramfsTool;
   /** More words for the kernel's command line. */
   kernelArguments?: string;
   /** Ports of the guest to reach from the host, on 127.0.0.1 (see `hostPort`). */
@@ -54,6 +60,8 @@ const bootTimeoutMs = 180_000;
 const debugMemory = 2;
 const runTimeoutMs = 120_000;
 const stopTimeoutMs = 20_000;
+/** systemd stops one thing after another. */
+const shutdownTimeoutMs = 120_000;
 const sshPort = 22;
 /** Without what no guest uses: its drivers would take seconds of each boot. */
 const machine = 'q35,sata=off,smbus=off';
@@ -68,6 +76,65 @@ const kernelArguments = [
   // An emulated processor is slow, and shared: only what is stuck for good counts as a stall.
   'rcupdate.rcu_cpu_stall_timeout=60 sysctl.kernel.watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=120',
 ].join(' ');
+
+/** What a guest boots. */
+interface Software {
+  /** QEMU's arguments for kernel, initramfs and command line. */
+  boot: readonly string[];
+  /** QEMU's arguments for the disks that belong to it. */
+  disks: readonly string[];
+}
+
+function bootArguments(kernelDirectory: string, initrd: string, words: string): string[] {
+  const kernel = join(kernelDirectory, 'vmlinuz');
+  return ['-kernel', kernel, '-initrd', initrd, '-append', `${kernelArguments} ${words}`];
+}
+
+/** The test root and what is under test, on images that stay as they are. */
+async function testSoftware(kernel: string, words: string): Promise<Software> {
+  // On a fresh machine each takes minutes to make, most of them on one processor.
+  const [root, kernelDirectory] = await Promise.all([testRoot(), kernelRoot(kernel)]);
+  const images = [
+    ['elio-root', join(root, 'root.ext4')],
+    ['elio-kernel', join(kernelDirectory, 'modules.ext4')],
+    ['elio-payload', await payloadImage(kernel)],
+    ['elio-packages', await packagesImage()],
+  ] as const;
+  return {
+    boot: bootArguments(kernelDirectory, await initramfs(kernel), words),
+    disks: images.flatMap(([serial, file]) => [
+      '-drive',
+      `if=none,id=${serial},file=${file},format=raw,snapshot=on`,
+      '-device',
+      `virtio-blk-pci,drive=${serial},serial=${serial}`,
+    ]),
+  };
+}
+
+/**
+ * A Debian on a disk that is this guest's own. It is a raw file: QEMU keeps nothing of it to itself that a guest's power
+ * failure would lose.
+ */
+async function systemSoftware(
+  tool: InitramfsTool,
+  kernel: string,
+  words: string,
+  directory: string,
+): Promise<Software> {
+  const [image, kernelDirectory] = [await systemImage(kernel), await kernelRoot(kernel)];
+  const file = join(directory, 'elio-system.img');
+  await checkCommand(['cp', '--sparse=always', join(image, 'root.ext4'), file]);
+  const root = 'root=/dev/disk/by-id/virtio-elio-system ro';
+  return {
+    boot: bootArguments(kernelDirectory, join(image, tool), `${root} ${words}`),
+    disks: [
+      '-drive',
+      `if=none,id=elio-system,file=${file},format=raw,cache=unsafe`,
+      '-device',
+      'virtio-blk-pci,drive=elio-system,serial=elio-system',
+    ],
+  };
+}
 
 /** The guest does not come up. */
 class BootError extends Error {}
@@ -87,6 +154,8 @@ export class Vm {
     readonly options: VmOptions,
     private readonly directory: string,
     private readonly argv: readonly string[],
+    /** QEMU's arguments for each disk, in the order in which the guest finds them. */
+    private disks: readonly (readonly string[])[],
     private readonly identity: string,
     private readonly ports: ReadonlyMap<number, number>,
   ) {
@@ -97,17 +166,14 @@ export class Vm {
   /** Builds what is missing, boots a guest and returns when it takes commands. */
   static async boot(options: VmOptions): Promise<Vm> {
     const kernel = options.kernel ?? defaultKernel();
-    // On a fresh machine each takes minutes to make, most of them on one processor.
-    const [root, kernelDirectory] = await Promise.all([testRoot(), kernelRoot(kernel)]);
-    const images = [
-      ['elio-root', join(root, 'root.ext4')],
-      ['elio-kernel', join(kernelDirectory, 'modules.ext4')],
-      ['elio-payload', await payloadImage(kernel)],
-      ['elio-packages', await packagesImage()],
-    ] as const;
     const keys = await sshKeys();
     mkdirSync(options.logDir, { recursive: true });
     const directory = await workDirectory();
+    const words = options.kernelArguments ?? '';
+    const software =
+      options.system === undefined
+        ? await testSoftware(kernel, words)
+        : await systemSoftware(options.system, kernel, words, directory);
 
     const ports = new Map<number, number>();
     for (const port of [sshPort, ...(options.forwardPorts ?? [])])
@@ -121,30 +187,28 @@ export class Vm {
     argv.push('-smp', exact ? '1' : String(options.cpus ?? 2));
     argv.push('-m', String((options.memoryMib ?? 1024) * (slowness(kernel) > 1 ? debugMemory : 1)));
     argv.push('-nodefaults', '-display', 'none', '-no-reboot');
-    argv.push('-kernel', join(kernelDirectory, 'vmlinuz'), '-initrd', await initramfs(kernel));
-    argv.push('-append', `${kernelArguments} ${options.kernelArguments ?? ''}`);
+    argv.push(...software.boot);
     argv.push('-serial', `file:${join(options.logDir, 'serial.log')}`);
     argv.push('-device', 'virtio-rng-pci', '-netdev', `user,id=net${forwards.join('')}`);
     argv.push('-device', 'virtio-net-pci,netdev=net');
-    for (const [serial, file] of images) {
-      argv.push('-drive', `if=none,id=${serial},file=${file},format=raw,snapshot=on`);
-      argv.push('-device', `virtio-blk-pci,drive=${serial},serial=${serial}`);
-    }
-    for (const disk of options.disks ?? []) argv.push(...(await diskArguments(disk, directory)));
+    const disks = [software.disks];
+    for (const disk of options.disks ?? []) disks.push(await diskArguments(disk, directory));
 
-    const vm = new Vm(options, directory, argv, join(keys, 'client'), ports);
+    const vm = new Vm(options, directory, argv, disks, join(keys, 'client'), ports);
     running.add(vm);
     await vm.#waitUntilReady();
     return vm;
   }
 
   /**
-   * Boots the guest again with its disks as they are. It is shut down first as `reboot -f` does, which unmounts nothing;
-   * or, with `powerCut`, not at all.
+   * Boots the guest again with its disks as they are, or, with `swapDisks`, in the reverse order. It is shut down first as
+   * `reboot -f` does, which unmounts nothing; with `orderly` as systemd does; with `powerCut` not at all.
    */
-  async reboot({ powerCut = false } = {}): Promise<void> {
+  async reboot({ powerCut = false, orderly = false, swapDisks = false } = {}): Promise<void> {
+    const command = orderly ? 'systemctl reboot' : 'reboot -f';
     if (powerCut) this.qemu.kill('SIGKILL');
-    else await this.run('reboot -f', { timeoutMs: stopTimeoutMs }).catch(() => undefined);
+    else await this.run(command, { timeoutMs: stopTimeoutMs }).catch(() => undefined);
+    if (swapDisks) this.disks = [...this.disks].reverse();
     await this.#startAgain();
     await this.#waitUntilReady();
   }
@@ -152,7 +216,7 @@ export class Vm {
   /** Starts QEMU anew once it has ended. */
   async #startAgain(): Promise<void> {
     for (let waitedMs = 0; !this.#exited(); waitedMs += 20) {
-      if (waitedMs > stopTimeoutMs)
+      if (waitedMs > shutdownTimeoutMs)
         throw new Error(`${this.options.name} does not reboot: see ${this.options.logDir}`);
       await delay(20);
     }
@@ -170,7 +234,7 @@ export class Vm {
   #start(): ChildProcess {
     this.#boots += 1;
     const log = openSync(join(this.options.logDir, 'qemu.log'), 'w');
-    const guest = spawn('setpriv', this.argv, {
+    const guest = spawn('setpriv', [...this.argv, ...this.disks.flat()], {
       stdio: ['ignore', log, log],
       env: { ...process.env, TMPDIR: this.directory },
     });

@@ -63,9 +63,10 @@ describe('C', () => {
     await checkpatchPasses(options, files);
   });
 
-  it('is clean for checkpatch: the test programs', async () => {
+  it('is clean for checkpatch: elio-rescue and the test programs', async () => {
     const files = await filesBelow('integration/guest', /^[^/]*\.[ch]$/);
     files.push(...(await filesBelow('integration/fuzz', /\.c$/)));
+    files.push(...(await filesBelow('agent/rescue', /\.[ch]$/)));
     // What is advice for kernel code only: its types, macros and names.
     const kernelOnly = [
       'ARRAY_SIZE',

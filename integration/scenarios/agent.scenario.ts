@@ -326,11 +326,11 @@ describe('the agent', () => {
       ['partition', vm.disk('spare'), ''],
     );
     assert.match(find(vm.disk('spare')).refusal, /no filesystem of it is mounted/);
-    const [id = ''] = partition.stableIds;
+    const { stableId: id } = partition;
     assert.match(id, /^PARTUUID=[0-9a-f]{8}-01$/);
     const snapshot = await setUp({ blockDevice: id, cowFile: '/p/cow' });
     assert.equal(snapshot.blockDevice, part);
-    assert.deepEqual(snapshot.stableIds, partition.stableIds);
+    assert.equal(snapshot.stableId, id);
     await assert.rejects(
       setUp({ blockDevice: 'PARTUUID=none' }),
       refusal(status.NOT_FOUND, 'PATH_NOT_FOUND', /has the stable id/),
@@ -359,7 +359,7 @@ describe('the agent', () => {
     const { minor } = await setUp();
     const host = await api.call(HostServiceService.getHost, {});
     assert.deepEqual(host.problems, []);
-    for (const capability of ['change-map', 'events', 'lease', 'stable-ids'])
+    for (const capability of ['change-map', 'events', 'lease', 'stable-id'])
       assert.ok(host.capabilities.includes(capability), capability);
     assert.match(await fetchText('/healthz'), /^200/);
     const metrics = await fetchText('/metrics');

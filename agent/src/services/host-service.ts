@@ -27,7 +27,7 @@ import { refusalOf } from './refusal.js';
 import type { Trackers } from './trackers.js';
 
 /** What this agent can do that the first one could not. */
-const CAPABILITIES = ['events', 'lease', 'stable-ids'];
+const CAPABILITIES = ['events', 'lease', 'stable-id'];
 
 async function firstLine(path: string): Promise<string> {
   const text = await readFile(path, 'utf8').catch(() => '');
@@ -105,7 +105,7 @@ export class HostService {
         minor: facts.minor,
         aliases: aliases.get(d.path) ?? [],
         lowerDevices: await lowerDevices(d.path).catch(() => []),
-        stableIds: stableIds.get(d.path) ?? [],
+        stableId: stableIds.get(d.path) ?? '',
         kind: place.kind,
         parent: place.parent,
         refusal: refusalOf(facts),

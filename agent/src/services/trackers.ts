@@ -42,8 +42,8 @@ export function isInSnapshotMode({ state, error }: TrackerInfo): boolean {
 
 /** What driver, filesystem and chain together know of the trackers. */
 export class Trackers {
-  /** Origin -> its stable ids, which it has for as long as it is tracked. */
-  private readonly ids = new Map<string, string[]>();
+  /** Origin -> its stable id, which it has for as long as it is tracked. */
+  private readonly ids = new Map<string, string>();
 
   constructor(
     readonly driver: SnapDriver,
@@ -135,16 +135,16 @@ export class Trackers {
           ? cowUsedBytes(position.sizeBytes, info.nrChangedBlocks)
           : 0n,
       lease: this.leases.of(info),
-      stableIds: await this.stableIds(info),
+      stableId: await this.stableId(info),
     };
   }
 
-  private async stableIds({ blockDevice }: TrackerInfo): Promise<string[]> {
+  private async stableId({ blockDevice }: TrackerInfo): Promise<string> {
     const known = this.ids.get(blockDevice);
-    if (known) return known;
+    if (known !== undefined) return known;
     const path = await realpath(blockDevice).catch(() => blockDevice);
-    const found = (await readStableIds()).get(path) ?? [];
-    if (found.length > 0) this.ids.set(blockDevice, found);
+    const found = (await readStableIds()).get(path) ?? '';
+    if (found !== '') this.ids.set(blockDevice, found);
     return found;
   }
 

@@ -32,7 +32,7 @@ export interface TakenSnapshot {
 /** The device as the host knows it, by its path, a link to it, or a stable id. */
 export async function findDevice(connection: Connection, path: string): Promise<BlockDevice> {
   const { blockDevices } = await connection.hosts.listBlockDevices({});
-  const device = blockDevices.find((d) => [d.path, ...d.aliases, ...d.stableIds].includes(path));
+  const device = blockDevices.find((d) => [d.path, ...d.aliases, d.stableId].includes(path));
   if (device) return device;
   throw new CliError(
     `${connection.label}: ${path} is no block device there: give one that lsblk shows`,
