@@ -2,7 +2,10 @@
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { blockDeviceNumber, readMounts } from './mounts.js';
 
-/** Who has a block device open or mounted, in words; empty when nobody can be named. */
+/**
+ * Who has a block device open or mounted, in words; empty when nobody can be named. Without CAP_SYS_PTRACE, as a service, only
+ * mounts are seen.
+ */
 export async function describeUsers(path: string): Promise<string> {
   const device = await blockDeviceNumber(path);
   const mounts = (await readMounts()).filter((m) => m.device === device);
