@@ -10,23 +10,37 @@ import {
   renameSync,
   rmSync,
 } from 'node:fs';
-import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { accelerator, instructionClock } from './accelerator.js';
-import { defaultKernel, initramfs, kernelRoot, qemu, slowness, testRoot } from './debian.js';
+import {
+  debianServer,
+  defaultKernel,
+  initramfs,
+  kernelRoot,
+  qemu,
+  slowness,
+  testRoot,
+  type Suite,
+} from './debian.js';
 import { diskArguments, diskPath, type DiskSpec } from './disk.js';
 import { findComplaint, findLeak } from './dmesg.js';
 import { packagesImage, payloadImage, sshKeys } from './payload.js';
-import { runCommand, say, type CommandResult } from './process.js';
+import { checkCommand, runCommand, say, type CommandResult } from './process.js';
 import { RemoteShell } from './remote-shell.js';
 
 export interface VmOptions {
   name: string;
   /** A key of the kernel table, '6.1' by default (or ELIO_KERNEL). */
   kernel?: string;
+  /**
+   * A Debian as a server has it, with systemd, headers and DKMS: its kernel and its initramfs are those on its root, which is kept
+   * over reboots. The payload is in /opt/elio, but not on the PATH. Without it the guest runs the payload's own init.
+   */
+  debian?: Suite;
   cpus?: number;
   memoryMib?: number;
   /**
@@ -54,6 +68,7 @@ const bootTimeoutMs = 180_000;
 const debugMemory = 2;
 const runTimeoutMs = 120_000;
 const stopTimeoutMs = 20_000;
+const shutdownTimeoutMs = 120_000;
 const sshPort = 22;
 /** Without what no guest uses: its drivers would take seconds of each boot. */
 const machine = 'q35,sata=off,smbus=off';
@@ -68,6 +83,57 @@ const kernelArguments = [
   // An emulated processor is slow, and shared: only what is stuck for good counts as a stall.
   'rcupdate.rcu_cpu_stall_timeout=60 sysctl.kernel.watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=120',
 ].join(' ');
+
+/** What a guest boots. */
+interface System {
+  kernel: string;
+  initramfs: string;
+  /** More of the kernel's command line. */
+  arguments: string;
+  /** Serial number and QEMU's options of each disk. */
+  drives: (readonly [serial: string, options: string])[];
+}
+
+/** A disk whose image is shared by all guests: what they write is lost. */
+function sharedDrive(image: string): string {
+  return `file=${image},format=raw,snapshot=on`;
+}
+
+/** The payload's own init on the test root, with one of the kernels of the table. */
+async function payloadSystem(kernel: string): Promise<System> {
+  // On a fresh machine each takes minutes to make, most of them on one processor.
+  const [root, kernelDirectory] = await Promise.all([testRoot(), kernelRoot(kernel)]);
+  return {
+    kernel: join(kernelDirectory, 'vmlinuz'),
+    initramfs: await initramfs(kernel),
+    arguments: '',
+    drives: [
+      ['elio-root', sharedDrive(join(root, 'root.ext4'))],
+      ['elio-kernel', sharedDrive(join(kernelDirectory, 'modules.ext4'))],
+      ['elio-payload', sharedDrive(await payloadImage(kernel))],
+      ['elio-packages', sharedDrive(await packagesImage())],
+    ],
+  };
+}
+
+/** A Debian whose root is a file in the guest's own directory; `kernel` is that of the payload's modules. */
+async function serverSystem(suite: Suite, kernel: string, directory: string): Promise<System> {
+  const server = await debianServer(suite);
+  const root = join(directory, 'elio-root.qcow2');
+  const create = ['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw'];
+  await checkCommand([...create, '-b', join(server, 'root.ext4'), root]);
+  await copyFile(join(server, 'initrd'), join(directory, 'initrd'));
+  return {
+    kernel: join(server, 'vmlinuz'),
+    initramfs: join(directory, 'initrd'),
+    arguments:
+      'root=/dev/disk/by-id/virtio-elio-root systemd.default_device_timeout_sec=300 systemd.default_timeout_start_sec=300',
+    drives: [
+      ['elio-root', `file=${root},format=qcow2,cache=unsafe`],
+      ['elio-payload', sharedDrive(await payloadImage(kernel))],
+    ],
+  };
+}
 
 /** The guest does not come up. */
 class BootError extends Error {}
@@ -97,17 +163,12 @@ export class Vm {
   /** Builds what is missing, boots a guest and returns when it takes commands. */
   static async boot(options: VmOptions): Promise<Vm> {
     const kernel = options.kernel ?? defaultKernel();
-    // On a fresh machine each takes minutes to make, most of them on one processor.
-    const [root, kernelDirectory] = await Promise.all([testRoot(), kernelRoot(kernel)]);
-    const images = [
-      ['elio-root', join(root, 'root.ext4')],
-      ['elio-kernel', join(kernelDirectory, 'modules.ext4')],
-      ['elio-payload', await payloadImage(kernel)],
-      ['elio-packages', await packagesImage()],
-    ] as const;
+    const directory = await workDirectory();
+    const system = await (options.debian === undefined
+      ? payloadSystem(kernel)
+      : serverSystem(options.debian, kernel, directory));
     const keys = await sshKeys();
     mkdirSync(options.logDir, { recursive: true });
-    const directory = await workDirectory();
 
     const ports = new Map<number, number>();
     for (const port of [sshPort, ...(options.forwardPorts ?? [])])
@@ -121,13 +182,13 @@ export class Vm {
     argv.push('-smp', exact ? '1' : String(options.cpus ?? 2));
     argv.push('-m', String((options.memoryMib ?? 1024) * (slowness(kernel) > 1 ? debugMemory : 1)));
     argv.push('-nodefaults', '-display', 'none', '-no-reboot');
-    argv.push('-kernel', join(kernelDirectory, 'vmlinuz'), '-initrd', await initramfs(kernel));
-    argv.push('-append', `${kernelArguments} ${options.kernelArguments ?? ''}`);
+    argv.push('-kernel', system.kernel, '-initrd', system.initramfs);
+    argv.push('-append', `${kernelArguments} ${system.arguments} ${options.kernelArguments ?? ''}`);
     argv.push('-serial', `file:${join(options.logDir, 'serial.log')}`);
     argv.push('-device', 'virtio-rng-pci', '-netdev', `user,id=net${forwards.join('')}`);
     argv.push('-device', 'virtio-net-pci,netdev=net');
-    for (const [serial, file] of images) {
-      argv.push('-drive', `if=none,id=${serial},file=${file},format=raw,snapshot=on`);
+    for (const [serial, drive] of system.drives) {
+      argv.push('-drive', `if=none,id=${serial},${drive}`);
       argv.push('-device', `virtio-blk-pci,drive=${serial},serial=${serial}`);
     }
     for (const disk of options.disks ?? []) argv.push(...(await diskArguments(disk, directory)));
@@ -139,14 +200,26 @@ export class Vm {
   }
 
   /**
-   * Boots the guest again with its disks as they are. It is shut down first as `reboot -f` does, which unmounts nothing;
-   * or, with `powerCut`, not at all.
+   * Boots the guest again with its disks as they are. It is shut down first: a Debian by its service manager, others as
+   * `reboot -f` does, which unmounts nothing. With `powerCut` it is not shut down at all.
    */
   async reboot({ powerCut = false } = {}): Promise<void> {
     if (powerCut) this.qemu.kill('SIGKILL');
+    else if (this.options.debian !== undefined) await this.#shutDown();
     else await this.run('reboot -f', { timeoutMs: stopTimeoutMs }).catch(() => undefined);
     await this.#startAgain();
     await this.#waitUntilReady();
+  }
+
+  /** Has a Debian shut down, which can take as long as its slowest service. */
+  async #shutDown(): Promise<void> {
+    await this.get(
+      `/boot/initrd.img-${(await this.sh('uname -r')).trim()}`,
+      join(this.directory, 'initrd'),
+    );
+    await this.run('systemctl reboot').catch(() => undefined);
+    for (let waitedMs = 0; !this.#exited() && waitedMs < shutdownTimeoutMs; waitedMs += 100)
+      await delay(100);
   }
 
   /** Starts QEMU anew once it has ended. */
