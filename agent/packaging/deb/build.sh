@@ -91,6 +91,8 @@ complete() {
   sed -i "s/@VERSION@/$version/g" "$tree"/DEBIAN/*
   echo "Installed-Size: $(du -sk --apparent-size --exclude=DEBIAN "$tree" | cut -f1)" >> "$tree/DEBIAN/control"
   put 644 "$work/md5sums" DEBIAN/md5sums
+  # dpkg-deb makes nothing newer than that, but leaves what is older.
+  find "$tree" -exec touch -hd "@$SOURCE_DATE_EPOCH" {} +
 }
 
 mkdir -p "$out"
