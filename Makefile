@@ -14,13 +14,14 @@ VMS ?= 2
 HOURS ?= 1
 SEED ?=
 DESTDIR ?=
+VERSION ?=
 
 cache := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/elio
 export PATH := $(if $(wildcard $(cache)/node/bin/npm),$(cache)/node/bin:)$(PATH)
 export ELIO_KERNEL := $(KERNEL)
 
 harness := dist/integration/harness
-packages := node_modules/.package-lock.json
+libraries := node_modules/.package-lock.json
 
 help: ## this list
 	@echo 'usage: make TARGET [VARIABLE=value]...'
@@ -28,18 +29,18 @@ help: ## this list
 
 setup: ## install what building and testing need on this machine
 	@integration/harness/setup.sh build test
-	@$(MAKE) -s $(packages)
+	@$(MAKE) -s $(libraries)
 
 build: ## compile the API and the TypeScript into dist/, elio-rescue into build/rescue/
 	@integration/harness/setup.sh build
 	@$(MAKE) -s compile
 
 # A make of its own, because setup can change where Node.js is found.
-compile: $(packages)
+compile: $(libraries)
 	@npm run --silent build
 	@$(MAKE) -s -C agent/rescue
 
-$(packages): package-lock.json
+$(libraries): package-lock.json
 	@echo 'elio: installing npm packages' >&2
 	@npm ci --no-audit --no-fund --loglevel=error >&2
 	@touch $@
@@ -103,16 +104,18 @@ demo: prepare ## two VMs: full backup, incremental backup, verification, restore
 bench: prepare ## write rate and stream rate, measured in a VM
 	@node dist/integration/bench.js
 
-install: ## install module (DKMS), agent and ctl on this server
-	@integration/harness/setup.sh build $(if $(DESTDIR),,install)
-	@$(MAKE) -s compile
-	@DESTDIR='$(DESTDIR)' integration/harness/install.sh install
+packages: build ## make Debian packages of module (DKMS), agent, ctl and API in build/packages/
+	@agent/packaging/deb/build.sh build/packages $(VERSION)
+
+install: packages ## install the packages on this server; with DESTDIR=directory only unpack them there
+	@$(if $(DESTDIR),,integration/harness/setup.sh install)
+	@DESTDIR='$(DESTDIR)' agent/packaging/deb/install.sh install
 
 uninstall: ## undo `make install`
-	@DESTDIR='$(DESTDIR)' integration/harness/install.sh uninstall
+	@agent/packaging/deb/install.sh uninstall
 
 clean: ## remove what was built in this checkout (the cache in ~/.cache/elio stays)
 	rm -rf build dist proto/gen
 
 .PHONY: help setup build compile prepare driver test matrix test-long test-debug debug-kernel soak test-selfcheck unit vm-test vm-shell lint format proto-baseline \
-	fleet fleet-stop demo bench install uninstall clean
+	fleet fleet-stop demo bench packages install uninstall clean

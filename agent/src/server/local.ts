@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The unix socket: the kernel says who is at the other end.
-import { chmod, chown, mkdir, readFile, rm } from 'node:fs/promises';
+import { chmod, chown, mkdir, readFile, rm, stat } from 'node:fs/promises';
 import { createServer, type Server as NetServer, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import type { Log } from '../log.js';
@@ -71,7 +71,8 @@ export class LocalListener {
       net.listen(path, resolve);
     });
     await chmod(path, SOCKET_MODE);
-    if (group !== undefined) await chown(path, 0, group);
+    // As a service the agent has this group, and may not give anything away.
+    if (group !== undefined && (await stat(path)).gid !== group) await chown(path, 0, group);
     return new LocalListener(net, path);
   }
 

@@ -172,7 +172,7 @@ export class SnapshotService {
     return new AgentError(
       status.ABORTED,
       'IMAGE_IN_USE',
-      `the image ${imageDevice(minor)} is in use${users === '' ? '' : ` (${users})`}: unmount or close it, then try again`,
+      `the image ${imageDevice(minor)} is in use (${users === '' ? `fuser -v ${imageDevice(minor)} shows by whom` : users}): unmount or close it, then try again`,
       { minor: String(minor), errno: 'EBUSY', users },
     );
   }
