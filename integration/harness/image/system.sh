@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # system.sh OUT ROOT KERNEL_DIRECTORY MODULE PRODUCT KEYS: builds OUT/root.ext4, a Debian that boots by itself: ROOT with what it
-# needs of a kernel's modules, with MODULE, and with what install.sh has staged in PRODUCT; and an initramfs by each of its own
+# needs of a kernel's modules, with MODULE, and with what the packages hold, unpacked in PRODUCT; and an initramfs by each of its own
 # tools, OUT/initramfs-tools and OUT/dracut. The guest announces itself and takes commands as other guests do.
 set -euo pipefail
 if [ "${1:-}" != --inside ]; then
