@@ -36,6 +36,7 @@ describe('the agent', () => {
   let vm: Vm;
   let api: Api;
   let origin = '';
+  let spare = '';
 
   before(async () => {
     const [only] = fleet().hosts;
@@ -43,7 +44,8 @@ describe('the agent', () => {
     host = only;
     vm = host.vm;
     api = new Api(host, fleet().tls);
-    origin = vm.disk('data');
+    origin = (await vm.sh(`readlink -f ${vm.disk('data')}`)).trim();
+    spare = (await vm.sh(`readlink -f ${vm.disk('spare')}`)).trim();
     await mountExt4(vm, origin, '/t', '-b 4096');
   });
   after(() => {
@@ -309,10 +311,8 @@ describe('the agent', () => {
   });
 
   it('tells devices with their stable ids and why not, and takes a stable id for a path', async () => {
-    await vm.sh(
-      `wipefs -qa ${vm.disk('spare')}; echo ',,L' | sfdisk -q ${vm.disk('spare')}; udevadm settle`,
-    );
-    const part = `${vm.disk('spare')}1`;
+    await vm.sh(`wipefs -qa ${spare}; echo ',,L' | sfdisk -q ${spare}; udevadm settle`);
+    const part = `${spare}1`;
     await mountExt4(vm, part, '/p', '-b 4096');
     const { blockDevices } = await api.call(HostServiceService.listBlockDevices, {});
     const find = (path: string): (typeof blockDevices)[number] => {
@@ -323,9 +323,9 @@ describe('the agent', () => {
     const partition = find(part);
     assert.deepEqual(
       [partition.kind, partition.parent, partition.refusal],
-      ['partition', vm.disk('spare'), ''],
+      ['partition', spare, ''],
     );
-    assert.match(find(vm.disk('spare')).refusal, /no filesystem of it is mounted/);
+    assert.match(find(spare).refusal, /no filesystem of it is mounted/);
     const { stableId: id } = partition;
     assert.match(id, /^PARTUUID=[0-9a-f]{8}-01$/);
     const snapshot = await setUp({ blockDevice: id, cowFile: '/p/cow' });

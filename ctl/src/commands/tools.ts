@@ -21,7 +21,7 @@ export function addTools(program: Command): void {
       appendList,
       [],
     )
-    .option('--days <n>', 'days until they expire', parseCount, 30)
+    .option('--days <n>', 'days until they expire', parseCount, 90)
     .action(async (options: CertsOptions) => {
       const { makeCertificates } = await import('../certificates.js');
       await makeCertificates(options.out, options.name, options.days);
