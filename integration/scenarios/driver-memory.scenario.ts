@@ -85,11 +85,12 @@ describe('a machine with too little memory', () => {
 
   it('keeps its image where its writers have a limit of their own', async () => {
     await vm().sh(
-      `echo +memory > /sys/fs/cgroup/cgroup.subtree_control; mkdir -p /sys/fs/cgroup/small && echo 16M > /sys/fs/cgroup/small/memory.max`,
+      // Above the first limit its writers wait for memory; above the second newer kernels kill them.
+      `echo +memory > /sys/fs/cgroup/cgroup.subtree_control; mkdir -p /sys/fs/cgroup/small && cd /sys/fs/cgroup/small && echo 16M > memory.high && echo 32M > memory.max`,
     );
     await begin(0, origin, '/t', cowMib);
     await vm().sh(
-      `(echo $BASHPID > /sys/fs/cgroup/small/cgroup.procs; for n in 1 2 3 4; do dd if=/dev/urandom of=/t/limited bs=1M count=24 conv=notrunc,fsync status=none; done)`,
+      `(echo $BASHPID > /sys/fs/cgroup/small/cgroup.procs; for n in 1 2 3 4; do dd if=/dev/urandom of=/t/limited bs=64k count=384 conv=notrunc,fsync status=none; done)`,
       { timeoutMs: 300_000 },
     );
     await end(0, origin, '/t', cowMib);
