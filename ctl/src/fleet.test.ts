@@ -221,6 +221,7 @@ describe('elioctl with a fleet', function () {
     const drawn = await onTerminal('', '--host', 'db1', ...looks);
     assert.equal(drawn.status, EXIT.ok, drawn.stdout);
     assert.equal(drawn.stdout.split('\x1b[H').length, 3);
+    assert.match(drawn.stdout, /db1 +0 +\/dev\/vdb +snapshot/);
   });
 
   it('colours what is wrong on a terminal, unless NO_COLOR is set', async () => {

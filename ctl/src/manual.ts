@@ -136,6 +136,10 @@ export function manualPage(program: Command, inventory: string, date: Date): str
     paragraph(
       `With several hosts a command works on a bounded number at a time and prints a result for each. Those that failed follow on stderr, a line each, and at the end those that could not be reached.`,
     ),
+    '.PP',
+    paragraph(
+      `update-img <snapshot device> <cow file> <image> needs no agent: it copies the blocks that an old COW file names from the image device to an image of the snapshot before.`,
+    ),
     '.SH OPTIONS',
     ...globalOptionsOf(program).map(optionEntry),
     '.SH COMMANDS',

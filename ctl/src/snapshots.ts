@@ -5,7 +5,7 @@ import type { Connection } from './connection.js';
 import type { AnswerForm } from './hosts/results.js';
 import { formatBytes } from './output.js';
 
-export const BLOCK_SIZE = 4096n;
+const BLOCK_SIZE = 4096n;
 
 const STATES: Partial<Record<TrackerState, string>> = {
   [TrackerState.TRACKER_STATE_DORMANT_INCREMENTAL]: 'dormant incremental',

@@ -20,9 +20,10 @@ const HOME = '\x1b[H';
 const CLEAR_REST_OF_LINE = '\x1b[K';
 const CLEAR_BELOW = '\x1b[J';
 
-/** Draws over the look before; what does not fit on the terminal is counted. */
+/** Draws over the look before; what does not fit on the terminal is counted. A terminal without a size takes everything. */
 function redraw(lines: readonly string[]): void {
-  const room = process.stdout.rows - 1;
+  const { rows } = process.stdout;
+  const room = rows > 0 ? rows - 1 : Infinity;
   const shown = lines.length <= room ? lines : lines.slice(0, room - 1);
   const hidden = lines.length - shown.length;
   const all = hidden === 0 ? shown : [...shown, `... and ${String(hidden)} more`];
@@ -36,7 +37,9 @@ function show(rows: readonly WatchRow[], time: Date, first: boolean, output: Out
     return;
   }
   if (process.stdout.isTTY) {
-    redraw([time.toLocaleString(), ...tableLines(rows, { width: process.stdout.columns })]);
+    const { columns } = process.stdout;
+    const width = columns > 0 ? columns : Infinity;
+    redraw([time.toLocaleString(), ...tableLines(rows, { width })]);
     return;
   }
   const [head = '', ...lines] = tableLines(rows, { time });
