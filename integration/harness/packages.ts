@@ -22,6 +22,9 @@ export async function debianPackages(version?: string): Promise<string> {
   const given = version === undefined ? [] : [version];
   return artifact('debian-packages', [...inputs, ...given], async (out) => {
     say(`making Debian packages${version === undefined ? '' : ` of version ${version}`}`);
-    await checkCommand(['bash', join(packaging, 'deb', 'build.sh'), out, ...given]);
+    await checkCommand(['bash', join(packaging, 'deb', 'build.sh'), out, ...given], {
+      // Small is not what they have to be.
+      env: { ...process.env, DPKG_DEB_COMPRESSOR_LEVEL: '0' },
+    });
   });
 }
