@@ -210,7 +210,7 @@ describe('elioctl with a fleet', function () {
     assert.match(lines[0] ?? '', /^TIME +HOST +MINOR +DEVICE +STATE/);
     assert.match(
       lines[1] ?? '',
-      /^20\S+Z +db1 +0 +\/dev\/vdb +snapshot +\[####      ] +43 % +100 +-$/,
+      /^20\S+Z +db1 +0 +\/dev\/vdb +snapshot +\[#### {6}] +43 % +100 +-$/,
     );
     assert.match(lines[2] ?? '', /^20\S+Z +db4 +- +- +unreachable$/);
     assert.match(lines[3] ?? '', /100 +0 B\/s$/);

@@ -34,7 +34,7 @@ describe('what watch shows', () => {
   it('draws how full a COW file is where something is copied', () => {
     const line = (snapshot: Partial<Snapshot>): string =>
       tableLines(look(new WatchHistory(), 0, snapshot), {})[1] ?? '';
-    assert.match(line({}), /snapshot +\[####      ] +43 % +100 +-$/);
+    assert.match(line({}), /snapshot +\[#### {6}] +43 % +100 +-$/);
     assert.match(line({ nrChangedBlocks: 1534n }), /\[######### ] +99 %/);
     assert.match(line({ nrChangedBlocks: 1536n, error: -27 }), /failed \(-27\) +\[#{10}] +100 %/);
     const state = TrackerState.TRACKER_STATE_ACTIVE_INCREMENTAL;

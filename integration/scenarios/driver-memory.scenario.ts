@@ -6,14 +6,14 @@ import { rounds } from '../harness/length.js';
 import { useVm } from '../harness/scenario.js';
 import { info, ioctl, loadDriver, mountExt4, tests } from './driver.js';
 
-const cowMib = 96;
+const cowMib = 160;
 const seconds = rounds(10, 300);
 
 describe('a machine with too little memory', () => {
   const vm = useVm({
     name: 'memory',
     memoryMib: 512,
-    disks: [{ name: 'origin', sizeMib: 320 }],
+    disks: [{ name: 'origin', sizeMib: 448 }],
   });
   let origin = '';
 
@@ -74,7 +74,7 @@ describe('a machine with too little memory', () => {
     // More than there is without the swap file, and less than there is with it; what is cached counts by half only.
     await vm().sh(
       `rm -f /tmp/enough; sync; echo 3 > /proc/sys/vm/drop_caches; ${writeMuch}
-       stress-ng --vm 2 --vm-bytes $(awk '/^(MemAvailable|SwapFree)/ { sum += $2 } END { print int((sum - 40960) / 2) }' /proc/meminfo)K --vm-populate --vm-method incdec --verify --timeout ${seconds} > /tmp/stress-ng 2>&1; status=$?; touch /tmp/enough; wait; cat /tmp/stress-ng; exit $status`,
+       stress-ng --vm 2 --vm-bytes $(awk '/^(MemAvailable|SwapFree)/ { sum += $2 } END { print sum - 40960 }' /proc/meminfo)K --vm-populate --vm-method incdec --verify --timeout ${seconds} > /tmp/stress-ng 2>&1; status=$?; touch /tmp/enough; wait; cat /tmp/stress-ng; exit $status`,
       { timeoutMs: (seconds * 4 + 120) * 1000 },
     );
     const swapped = Number(await vm().sh("awk '/^pswpout/ { print $2 }' /proc/vmstat"));

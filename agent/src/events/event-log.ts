@@ -76,11 +76,12 @@ export class EventLog {
 
   /** Events from a place on, without end; ends when the signal says so. Rejects with OUT_OF_RANGE when it is too slow. */
   async *watch(place: number, signal: AbortSignal): AsyncGenerator<WatchEventsResponse> {
-    for (let at = place; !signal.aborted; at += 1) {
+    const isGone = (): boolean => signal.aborted;
+    for (let at = place; !isGone(); at += 1) {
       while (at >= this.end) {
         if (this.closed) throw ending();
         await this.more(signal);
-        if (signal.aborted) return;
+        if (isGone()) return;
       }
       this.check(at);
       const entry = this.entries[at - this.first];

@@ -68,7 +68,7 @@ export class Metrics {
       labelNames: ['version'],
       registers,
     }).set({ version: sources.version }, 1);
-    const problems = new Gauge({
+    new Gauge({
       name: 'elio_problems',
       help: 'What keeps the host from being backed up, by reason',
       labelNames: ['reason'],
@@ -78,7 +78,6 @@ export class Metrics {
         for (const { reason } of await sources.problems()) this.inc({ reason });
       },
     });
-    void problems;
     this.addTrackers();
   }
 
@@ -106,8 +105,10 @@ export class Metrics {
       'State of the tracker, in the numbers of TrackerState',
       ({ snapshot }) => snapshot.state,
     );
-    perTracker('elio_snapshot_error', 'Negative errno of a tracker that failed', ({ snapshot }) =>
-      Number(snapshot.error),
+    perTracker(
+      'elio_snapshot_error',
+      'Negative errno of a tracker that failed',
+      ({ snapshot }) => snapshot.error,
     );
     perTracker('elio_snapshot_changed_blocks', 'Blocks changed since the snapshot', (o) =>
       Number(o.snapshot.nrChangedBlocks),

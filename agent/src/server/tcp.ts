@@ -43,7 +43,9 @@ export class TcpListener {
       },
       (socket: TLSSocket) => {
         const peer = `${socket.remoteAddress ?? ''}:${String(socket.remotePort ?? '')}`;
-        socket.on('error', (error) => log.debug('connection', { peer, error: error.message }));
+        socket.on('error', (error: Error) =>
+          log.debug('connection', { peer, error: error.message }),
+        );
         const identity = identityOfCertificate(socket.getPeerCertificate().subjectaltname);
         connections.admit(socket, identity, peer);
       },
@@ -53,7 +55,7 @@ export class TcpListener {
       const peer = `${socket.remoteAddress ?? ''}:${String(socket.remotePort ?? '')}`;
       log.warn('connection refused', { peer, error: error.message });
     });
-    server.on('drop', (data) => {
+    server.on('drop', (data?: { remoteAddress?: string }) => {
       log.warn('connection refused: too many', { peer: data?.remoteAddress ?? '' });
     });
     // Connections that stand keep what they began with.
