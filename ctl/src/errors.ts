@@ -43,7 +43,11 @@ export class CliError extends Error {
 }
 
 /** There was no conversation with the agent. */
-export class UnreachableError extends CliError {}
+export class UnreachableError extends CliError {
+  constructor(message: string) {
+    super(message, EXIT.unreachable);
+  }
+}
 
 /** Several hosts failed: a line for each of them, and one for all. */
 export class HostsError extends CliError {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { Metadata, status, type ServiceError } from '@grpc/grpc-js';
 import { AgentError, toServiceError } from '../../agent/src/errors.js';
-import { CliError, EXIT } from './errors.js';
+import { CliError, EXIT, UnreachableError } from './errors.js';
 import { fromGrpc, LOCAL_LABEL } from './grpc-errors.js';
 
 function plainError(code: status, details: string): ServiceError {
@@ -28,8 +28,10 @@ describe('errors of calls', () => {
       [status.RESOURCE_EXHAUSTED, EXIT.failed],
       [status.DATA_LOSS, EXIT.failed],
     ];
+    // A call that was sent.
+    const details = 'remote_addr=10.0.0.1:7443';
     for (const [code, exitCode] of codes)
-      assert.equal(fromGrpc(plainError(code, 'x'), 'host').exitCode, exitCode, status[code]);
+      assert.equal(fromGrpc(plainError(code, details), 'host').exitCode, exitCode, status[code]);
   });
 
   it("keep the agent's message and reason", () => {
@@ -52,6 +54,18 @@ describe('errors of calls', () => {
     const local = fromGrpc(plainError(status.UNAVAILABLE, 'connect ENOENT'), LOCAL_LABEL);
     assert.match(local.message, /this host.*eliod running.*`elio-rescue`/);
     assert.match(message('tlsv1 alert unknown ca'), /trust each other.*--ca, --cert and --key/);
+  });
+
+  it('tell an agent that was not reached from one that did not answer in time', () => {
+    const isUnreachable = (code: status, details: string): boolean =>
+      fromGrpc(plainError(code, details), 'db1') instanceof UnreachableError;
+    assert.ok(isUnreachable(status.UNAVAILABLE, 'connect ECONNREFUSED'));
+    const waiting = 'Deadline exceeded after 20.0s,name resolution: 0.0s,Waiting for LB pick';
+    assert.ok(isUnreachable(status.DEADLINE_EXCEEDED, waiting));
+    const sent = 'Deadline exceeded after 20.0s,LB pick: 0.0s,remote_addr=10.0.0.1:7443';
+    assert.ok(!isUnreachable(status.DEADLINE_EXCEEDED, sent));
+    const loaded = new AgentError(status.UNAVAILABLE, 'MODULE_NOT_LOADED', 'no module');
+    assert.ok(!(fromGrpc(toServiceError(loaded), 'db1') instanceof UnreachableError));
   });
 
   it('pass through what is one of ours already', () => {

@@ -74,7 +74,5 @@ export function fromGrpc(error: unknown, label: string): CliError {
   const exitCode = EXIT_OF_STATUS[error.code] ?? EXIT.failed;
   if (reason !== '') return new CliError(`${label}: ${error.details}`, exitCode, reason);
   const message = connectionMessage(error, label);
-  return isUnreachable(error)
-    ? new UnreachableError(message, exitCode)
-    : new CliError(message, exitCode);
+  return isUnreachable(error) ? new UnreachableError(message) : new CliError(message, exitCode);
 }

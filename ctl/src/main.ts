@@ -41,8 +41,11 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit(EXIT.failed);
 });
 
+let status: number = EXIT.ok;
 try {
   await buildProgram().parseAsync();
 } catch (error) {
-  process.exitCode = report(error);
+  status = report(error);
 }
+// Not left to itself: a host that takes connections and never answers would keep the program for ever.
+process.exit(status);

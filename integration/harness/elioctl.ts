@@ -10,6 +10,9 @@ const main = join(repository, 'dist', 'ctl', 'src', 'main.js');
 /** An emulated machine has no AES instructions: this cipher is several times faster there. */
 const cipher = 'GRPC_SSL_CIPHER_SUITES=TLS_CHACHA20_POLY1305_SHA256';
 
+/** This checkout's elioctl, without any options. */
+export const elioctlProgram = ['env', cipher, process.execPath, main] as const;
+
 /** Runs this checkout's elioctl on this machine against an agent reached over mTLS. */
 export class RemoteElioctl {
   constructor(
@@ -21,7 +24,7 @@ export class RemoteElioctl {
   argv(...words: readonly string[]): string[] {
     const { ca, cert, key } = this.tls;
     const options = ['--host', this.address, '--ca', ca, '--cert', cert, '--key', key];
-    return ['env', cipher, process.execPath, main, ...options, ...words];
+    return [...elioctlProgram, ...options, ...words];
   }
 
   /** Runs a command to its end, whatever its status. */

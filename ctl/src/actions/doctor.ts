@@ -30,15 +30,19 @@ export interface DoctorOptions {
   output: OutputForm;
 }
 
-/** What any host can be asked for. */
+/** What the agent tells, and for this host what elioctl can see itself. */
 async function examineHost(connection: Connection): Promise<Finding[]> {
   const host = await connection.hosts.getHost({});
   const { blockDevices } = await connection.hosts.listBlockDevices({});
-  const findings = [...moduleFindings(host), kernelFinding(host), ...stackFindings(blockDevices)];
-  if (!connection.local) return findings;
-  const security = await readKernelSecurity();
-  const signature = signatureFindings(security, host.moduleVersion !== '');
-  return [...findings, ...signature, ...(await spaceFindings(blockDevices))];
+  // Of other hosts nothing is said rather than guessed.
+  const security = connection.local ? await readKernelSecurity() : undefined;
+  return [
+    ...moduleFindings(host),
+    ...(security ? signatureFindings(security, host.moduleVersion !== '') : []),
+    kernelFinding(host),
+    ...stackFindings(blockDevices),
+    ...(connection.local ? await spaceFindings(blockDevices) : []),
+  ];
 }
 
 /** The certificates with which this host's agent serves others. */

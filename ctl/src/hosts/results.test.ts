@@ -17,7 +17,7 @@ const failed: HostAnswer<number> = {
 };
 const gone: HostAnswer<number> = {
   host: 'db3',
-  failure: new UnreachableError('cannot reach db3', EXIT.unreachable),
+  failure: new UnreachableError('cannot reach db3'),
 };
 
 function thrown(...answers: readonly HostAnswer<number>[]): CliError {

@@ -61,7 +61,7 @@ describe('the hosts of a command line', () => {
     assert.deepEqual(labels([]), ['alone', 'db1', 'db2', 'www']);
     assert.deepEqual(labels([], ['db']), ['db1', 'db2']);
     assert.deepEqual(labels([], ['web', 'db']), ['www', 'db1', 'db2']);
-    assert.deepEqual(labels(['stranger', 'db1'], ['db']), ['stranger', 'db1', 'db2']);
+    assert.deepEqual(labels(['alone', 'db1'], ['db']), ['alone', 'db1', 'db2']);
   });
 
   it('are reached as the inventory says', () => {
@@ -83,6 +83,7 @@ describe('the hosts of a command line', () => {
   it('are refused when they cannot be', () => {
     assert.match(refused([], ['db']), /--group needs --inventory/);
     assert.match(refused([], ['mail'], inventory), /mail: .*no such group, only db, web/);
+    assert.match(refused(['stranger'], [], inventory), /stranger: the inventory has no such host/);
     assert.match(refused(['a b'], []), /"a b" is no HOST/);
     assert.match(refused(['a[2:1]'], []), /runs backwards/);
     assert.match(refused([], [], join(directory, 'missing')), /missing/);

@@ -46,7 +46,13 @@ export function selectTargets(selection: HostSelection): Target[] {
   if (names.length === 0 && inventory) {
     throw new CliError(`${selection.inventory ?? ''}: no host is left to talk to`, EXIT.usage);
   }
-  return [...new Set(names)].map((name) => targetOf(name, inventory?.settingsOf(name)));
+  return [...new Set(names)].map((name) => {
+    const settings = inventory?.settingsOf(name);
+    if (inventory && !settings) {
+      throw new CliError(`--host ${name}: the inventory has no such host`, EXIT.usage);
+    }
+    return targetOf(name, settings);
+  });
 }
 
 function expanded(text: string): string[] {
