@@ -11,14 +11,16 @@ import {
   type GlobalOptions,
 } from '../connection.js';
 import { examineCertificates } from '../doctor/certificates.js';
-import { spaceFindings, stackFindings } from '../doctor/devices.js';
+import { refusalFindings, spaceFindings, stackFindings } from '../doctor/devices.js';
 import { note, ok, wrong, type Finding } from '../doctor/finding.js';
 import {
   kernelFinding,
   moduleFindings,
   readKernelSecurity,
+  remoteSignatureFindings,
   signatureFindings,
 } from '../doctor/module.js';
+import { problemFindings } from '../doctor/problems.js';
 import { examineSocket } from '../doctor/socket.js';
 import { CliError, EXIT, messageOf } from '../errors.js';
 import { throwFailures } from '../hosts/results.js';
@@ -34,12 +36,16 @@ export interface DoctorOptions {
 async function examineHost(connection: Connection): Promise<Finding[]> {
   const host = await connection.hosts.getHost({});
   const { blockDevices } = await connection.hosts.listBlockDevices({});
-  // Of other hosts nothing is said rather than guessed.
-  const security = connection.local ? await readKernelSecurity() : undefined;
+  const loaded = host.moduleVersion !== '';
+  const signature = connection.local
+    ? signatureFindings(await readKernelSecurity(), loaded)
+    : remoteSignatureFindings(host);
   return [
     ...moduleFindings(host),
-    ...(security ? signatureFindings(security, host.moduleVersion !== '') : []),
+    ...signature,
     kernelFinding(host),
+    ...problemFindings(host.problems, connection.local),
+    ...refusalFindings(blockDevices),
     ...stackFindings(blockDevices),
     ...(connection.local ? await spaceFindings(blockDevices) : []),
   ];

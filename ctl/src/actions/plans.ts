@@ -137,6 +137,10 @@ export async function planSetup(
       EXIT.usage,
     );
   }
+  // Of a tracker that has failed nothing speaks against a new one.
+  if (tracker === undefined && device.refusal !== '') {
+    throw refuse(connection, `${device.path}: ${device.refusal}`, EXIT.state);
+  }
   await checkCowFile(connection, device, request.cowFile, request.cowSizeBytes);
   return plan(
     connection,

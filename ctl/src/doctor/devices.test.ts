@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { BlockDevice } from '../../../proto/gen/elio/v1/host.js';
-import { spaceFinding, stackFindings } from './devices.js';
+import { refusalFindings, spaceFinding, stackFindings } from './devices.js';
 
 function device(path: string, more: Partial<BlockDevice>): BlockDevice {
   return BlockDevice.fromPartial({ path, ...more });
@@ -23,6 +23,20 @@ describe('doctor, of devices', () => {
       ],
     );
     assert.match(found[0]?.message ?? '', /made of \/dev\/md0: what is written there/);
+  });
+
+  it('names what is mounted and cannot be tracked', () => {
+    const refusal = 'its filesystem is vfat';
+    const found = refusalFindings([
+      device('/dev/vda1', { mountPoints: ['/boot/efi'], refusal }),
+      device('/dev/vda2', { mountPoints: ['/'] }),
+      device('/dev/vda3', { refusal: 'no filesystem of it is mounted' }),
+      device('/dev/vda4', { mountPoints: ['/srv'], minor: 0, refusal: 'it is tracked' }),
+    ]);
+    assert.deepEqual(
+      found.map(({ subject, message }) => [subject, message]),
+      [['/dev/vda1', `it cannot be tracked: ${refusal}`]],
+    );
   });
 
   it('says when there is no room for a COW file of the default size, and how small one may be', () => {

@@ -19,12 +19,16 @@ export function stackFindings(devices: readonly BlockDevice[]): Finding[] {
     );
 }
 
-const SUPPORTED = ['ext2', 'ext3', 'ext4', 'xfs'];
+/** What is mounted and cannot be tracked as it is. */
+export function refusalFindings(devices: readonly BlockDevice[]): Finding[] {
+  return devices
+    .filter((d) => d.mountPoints.length > 0 && d.minor === undefined && d.refusal !== '')
+    .map((d) => note(d.path, `it cannot be tracked: ${d.refusal}`, 'back it up by other means'));
+}
 
 /** What a COW file could be made on. */
 function isCandidate(d: BlockDevice): boolean {
-  const tracked = d.minor !== undefined;
-  return d.mountPoints.length > 0 && !d.readOnly && !tracked && SUPPORTED.includes(d.filesystem);
+  return d.mountPoints.length > 0 && d.minor === undefined && d.refusal === '' && !d.readOnly;
 }
 
 /** Is there room for a COW file of the default size? `freeBytes` is that of the filesystem on the device. */

@@ -8,6 +8,7 @@ import {
   kernelFinding,
   moduleFindings,
   readKernelSecurity,
+  remoteSignatureFindings,
   signatureFindings,
   TESTED_SERIES,
   type KernelSecurity,
@@ -68,6 +69,16 @@ describe('doctor, of the module', () => {
     assert.equal(verdict({ secureBoot: 'unknown', lockdown: 'unknown' }, false), 'ok');
     assert.equal(verdict({ secureBoot: 'on' }, false), 'note');
     assert.equal(verdict({ lockdown: 'confidentiality' }, false), 'note');
+  });
+
+  it('says of another host what its agent tells, and nothing where it does not', () => {
+    const verdict = (more: Partial<GetHostResponse>): string | undefined =>
+      remoteSignatureFindings({ ...host, capabilities: ['events'], ...more })[0]?.verdict;
+    assert.equal(verdict({ capabilities: [] }), undefined);
+    assert.equal(verdict({ moduleSigner: 'DKMS' }), 'ok');
+    assert.equal(verdict({ moduleSignatureRequired: true, moduleSigner: 'DKMS' }), 'ok');
+    assert.equal(verdict({ moduleSignatureRequired: true }), 'wrong');
+    assert.equal(verdict({}), 'note');
   });
 
   it('calls a kernel tested when README does, and no other', () => {

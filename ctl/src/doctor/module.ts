@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { GetHostResponse } from '../../../proto/gen/elio/v1/host.js';
 import { note, ok, wrong, type Finding } from './finding.js';
 
-/** What a kernel lets in. It is known of this host only: GetHost does not tell it. */
+/** What a kernel lets in. Of other hosts less is known: what GetHost tells. */
 export interface KernelSecurity {
   secureBoot: 'on' | 'off' | 'unknown';
   /** none, integrity or confidentiality; unknown where the kernel has no lockdown. */
@@ -72,6 +72,18 @@ export function signatureFindings(security: KernelSecurity, loaded: boolean): Fi
   return [
     note('signature', `${mode}: the module has none; with Secure Boot it would not load`, ENROL),
   ];
+}
+
+/** The same of another host, by what its agent tells: who signed the module, not whether the kernel trusts him. */
+export function remoteSignatureFindings(host: GetHostResponse): Finding[] {
+  const { capabilities, moduleSignatureRequired, moduleSigner } = host;
+  // An agent of before does not tell.
+  if (capabilities.length === 0) return [];
+  if (moduleSigner !== '') return [ok('signature', `that of the module is by ${moduleSigner}`)];
+  if (moduleSignatureRequired) {
+    return [wrong('signature', 'the kernel takes signed modules only, and this one is not', ENROL)];
+  }
+  return [note('signature', 'the module has none; with Secure Boot it would not load', ENROL)];
 }
 
 /** On Debian's kernels of these series all scenarios have passed; the tables of README say which. */
