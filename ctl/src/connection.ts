@@ -269,6 +269,11 @@ export async function withConnection<T>(
   }
 }
 
+/** A block device for the agent: its path, or a stable id such as PARTUUID=... */
+export function hostDevice(connection: Connection, device: string, name: string): string {
+  return /^[A-Z_]+=/.test(device) ? device : hostPath(connection, device, name);
+}
+
 /** A path for the agent, which knows nothing of this process's directory. */
 export function hostPath(connection: Connection, path: string, name: string): string {
   if (isAbsolute(path)) return path;

@@ -201,6 +201,20 @@ describe('elioctl with a fleet', function () {
     assert.equal((await elioctl('--host', 'db1', 'destroy', '0')).status, EXIT.notFound);
   });
 
+  it('prints the block devices of hosts, and finds them by their stable ids', async () => {
+    const table = await elioctl('--host', 'db1,db3', 'devices');
+    const rows = table.stdout.trimEnd().split('\n');
+    assert.match(rows[1] ?? '', /^db1 +\/dev\/vdb +disk +2\.0 GiB +ext4 +\/srv +0 +SERIAL=data$/);
+    assert.match(rows[2] ?? '', /^db3 .* -  +SERIAL=data$/);
+    const { stdout } = await elioctl('--host', 'db3', 'devices', '--output', 'json');
+    const [device] = JSON.parse(stdout) as Record<string, unknown>[];
+    assert.deepEqual([device?.['stable_id'], device?.['minor']], ['SERIAL=data', null]);
+    const plan = (id: string): Promise<Result> =>
+      elioctl('--host', 'db3', 'setup-snapshot', '--dry-run', id, '/srv/cow', '0');
+    assert.match((await plan('SERIAL=data')).stdout, /would take snapshot 0 of \/dev\/vdb/);
+    assert.equal((await plan('SERIAL=other')).status, EXIT.notFound);
+  });
+
   it('watches a fleet: lines elsewhere, a table that is drawn again on a terminal', async () => {
     const looks = ['watch', '--count', '2', '--interval', '0.1'];
     const plain = await elioctl('--host', 'db1,db3,db4', ...looks);

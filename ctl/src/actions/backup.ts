@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { backUp, type BackupOptions, type BackupResult } from '../backup/backup.js';
 import { Destination } from '../backup/destination.js';
 import { findDevice, Origin } from '../backup/origin.js';
-import { hostPath, withConnection } from '../connection.js';
+import { hostDevice, withConnection } from '../connection.js';
 import { answersText, PLAN } from '../hosts/results.js';
 import { interruptible } from '../interrupt.js';
 import type { OutputForm } from '../options.js';
@@ -38,7 +38,7 @@ export async function backup(
     keepSnapshot: options.keepSnapshot === true,
   };
   await withConnection(command, async (connection) => {
-    const path = hostPath(connection, device, 'block device');
+    const path = hostDevice(connection, device, 'block device');
     if (options.dryRun === true) {
       const answer = await planBackup(connection, path, await Destination.glance(file));
       const form = options.output === 'json' ? 'json' : undefined;

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Command } from 'commander';
+import type { BlockDevice } from '../../../proto/gen/elio/v1/host.js';
 import type { Snapshot } from '../../../proto/gen/elio/v1/types.js';
+import type { Color } from '../color.js';
+import type { Connection } from '../connection.js';
 import { throwFailures, type AnswerForm } from '../hosts/results.js';
 import { askHostsOf, runOnHosts } from '../hosts/task.js';
-import { formatTable, paintRows } from '../output.js';
+import { formatBytes, formatTable, paintRows } from '../output.js';
 import type { OutputForm } from '../options.js';
 import { listSnapshots, SNAPSHOT_COLUMNS, snapshotCells, snapshotJson } from '../snapshots.js';
 
@@ -88,23 +91,79 @@ export async function getFreeMinor(command: Command, options: InquiryOptions): P
   });
 }
 
-export async function list(command: Command, options: InquiryOptions): Promise<void> {
-  const answers = await askHostsOf(command, listSnapshots);
+/** What of some hosts is printed together: a row or an object for each thing that they have. */
+interface ListForm<T> {
+  columns: readonly string[];
+  cells(item: T): readonly string[];
+  json(item: T): object;
+  color(item: T): Color | undefined;
+}
+
+async function printAll<T>(
+  command: Command,
+  output: OutputForm | undefined,
+  ask: (connection: Connection) => Promise<readonly T[]>,
+  form: ListForm<T>,
+): Promise<void> {
+  const answers = await askHostsOf(command, ask);
   const found = answers.flatMap(({ host, answer }) =>
-    (answer ?? []).map((snapshot) => ({ host, snapshot })),
+    (answer ?? []).map((item) => ({ host, item })),
   );
   if (answers.some(({ answer }) => answer !== undefined)) {
+    const rows = found.map(({ host, item }) => [host, ...form.cells(item)]);
     const text =
-      options.output === 'json'
-        ? JSON.stringify(found.map(({ host, snapshot }) => ({ host, ...snapshotJson(snapshot) })))
-        : paintRows(
-            formatTable(
-              ['HOST', ...SNAPSHOT_COLUMNS],
-              found.map(({ host, snapshot }) => [host, ...snapshotCells(snapshot)]),
-            ),
-            (i) => (found[i]?.snapshot.error === 0 ? undefined : 'red'),
-          );
+      output === 'json'
+        ? JSON.stringify(found.map(({ host, item }) => ({ host, ...form.json(item) })))
+        : paintRows(formatTable(['HOST', ...form.columns], rows), (i) => {
+            const row = found[i];
+            return row && form.color(row.item);
+          });
     process.stdout.write(`${text}\n`);
   }
   throwFailures(answers);
+}
+
+const SNAPSHOTS: ListForm<Snapshot> = {
+  columns: SNAPSHOT_COLUMNS,
+  cells: snapshotCells,
+  json: snapshotJson,
+  color: ({ error }) => (error === 0 ? undefined : 'red'),
+};
+
+const DEVICES: ListForm<BlockDevice> = {
+  columns: ['DEVICE', 'KIND', 'SIZE', 'FILESYSTEM', 'MOUNTED ON', 'SNAPSHOT', 'STABLE ID'],
+  cells: (d) => [
+    d.path,
+    d.kind,
+    formatBytes(d.sizeBytes),
+    d.filesystem || '-',
+    d.mountPoints.join(', ') || '-',
+    d.minor === undefined ? '-' : String(d.minor),
+    d.stableId || '-',
+  ],
+  json: (d) => ({
+    path: d.path,
+    kind: d.kind,
+    parent: d.parent,
+    size_bytes: Number(d.sizeBytes),
+    filesystem: d.filesystem,
+    mount_points: d.mountPoints,
+    read_only: d.readOnly,
+    minor: d.minor ?? null,
+    stable_id: d.stableId,
+    aliases: d.aliases,
+    lower_devices: d.lowerDevices,
+    refusal: d.refusal,
+  }),
+  color: () => undefined,
+};
+
+export async function list(command: Command, options: InquiryOptions): Promise<void> {
+  await printAll(command, options.output, listSnapshots, SNAPSHOTS);
+}
+
+export async function devices(command: Command, options: InquiryOptions): Promise<void> {
+  const ask = async (connection: Connection): Promise<BlockDevice[]> =>
+    (await connection.hosts.listBlockDevices({})).blockDevices;
+  await printAll(command, options.output, ask, DEVICES);
 }

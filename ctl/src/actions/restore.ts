@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { Destination } from '../backup/destination.js';
 import { restore as restoreTo } from '../backup/restore.js';
 import { confirm } from '../confirm.js';
-import { globalOptions, hostPath, openConnection } from '../connection.js';
+import { globalOptions, hostDevice, openConnection } from '../connection.js';
 import { answersText, PLAN } from '../hosts/results.js';
 import { interruptible } from '../interrupt.js';
 import type { OutputForm } from '../options.js';
@@ -26,7 +26,7 @@ export async function restore(
   const connection = openConnection(globals);
   const others = Array.from({ length: options.streams - 1 }, () => openConnection(globals));
   try {
-    const path = hostPath(connection, target, 'target device');
+    const path = hostDevice(connection, target, 'target device');
     const host = connection.label;
     if (options.dryRun === true) {
       const answer = await planRestore(connection, path, await Destination.glance(file));

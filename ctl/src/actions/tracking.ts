@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Command } from 'commander';
 import { confirm } from '../confirm.js';
-import { hostPath, SLOW_CALL_MS, type Connection } from '../connection.js';
+import { hostDevice, hostPath, SLOW_CALL_MS, type Connection } from '../connection.js';
 import { DONE } from '../hosts/results.js';
 import { runOnHosts, type TaskOptions } from '../hosts/task.js';
 import { SNAPSHOT } from '../snapshots.js';
@@ -44,7 +44,7 @@ export async function setupSnapshot(
   options: SetupOptions,
 ): Promise<void> {
   const requestOf = (connection: Connection) => ({
-    blockDevice: hostPath(connection, device, 'block device'),
+    blockDevice: hostDevice(connection, device, 'block device'),
     cowFile: hostPath(connection, cowFile, 'cow file'),
     minor,
     cowSizeBytes: options.f,
@@ -72,7 +72,7 @@ export async function reload(
   options: ReloadOptions,
 ): Promise<void> {
   const requestOf = (connection: Connection) => ({
-    blockDevice: hostPath(connection, device, 'block device'),
+    blockDevice: hostDevice(connection, device, 'block device'),
     cowFile,
     minor,
     cacheSizeBytes: options.c,

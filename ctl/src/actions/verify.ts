@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { Destination } from '../backup/destination.js';
 import { findDevice } from '../backup/origin.js';
 import { checkDigests, compareWithImage } from '../backup/verify.js';
-import { hostPath, withConnection } from '../connection.js';
+import { hostDevice, withConnection } from '../connection.js';
 import { CliError, EXIT } from '../errors.js';
 import { interruptible } from '../interrupt.js';
 import type { OutputForm } from '../options.js';
@@ -18,7 +18,7 @@ async function compareWithDevice(
   device: string,
 ): Promise<void> {
   await withConnection(command, async (connection) => {
-    const path = hostPath(connection, device, 'block device');
+    const path = hostDevice(connection, device, 'block device');
     const { minor } = await findDevice(connection, path);
     if (minor === undefined) {
       throw new CliError(`${device} is not tracked: there is no image`, EXIT.state);

@@ -40,6 +40,18 @@ export function addInquiry(program: Command): void {
     });
 
   program
+    .command('devices')
+    .summary('print the block devices of one or several hosts')
+    .description(
+      'Print the block devices of one or several hosts: what they are, where they are mounted, and their stable ids, which can stand where a block device is asked for.',
+    )
+    .addOption(outputOption())
+    .action(async (options: InquiryOptions, command: Command) => {
+      const { devices } = await import('../actions/inquiry.js');
+      await devices(command, options);
+    });
+
+  program
     .command('watch')
     .summary('show the snapshots of one or several hosts, again and again')
     .description(

@@ -100,6 +100,8 @@ export class StubAgent {
       path: '/dev/vdb',
       sizeBytes: 2n << 30n,
       filesystem: 'ext4',
+      kind: 'disk',
+      stableId: 'SERIAL=data',
       mountPoints: ['/srv'],
       ...(tracker && { minor: tracker.minor }),
     });
