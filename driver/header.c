@@ -69,7 +69,6 @@ void esnap_header_encode_raw(const struct esnap_raw_header *header, u64 nr_secti
 	disk->fingerprint = cpu_to_le64(header->fingerprint);
 	disk->tail_entry = cpu_to_le64(header->tail_entry);
 	disk->group_shift = cpu_to_le32(esnap_group_shift(nr_sections));
-	disk->mounted = cpu_to_le32(header->mounted);
 	seal(disk);
 }
 
@@ -106,7 +105,6 @@ int esnap_header_decode_raw(void *page, u64 nr_sections, struct esnap_raw_header
 	header->extents_digest = le64_to_cpu(disk->extents_digest);
 	header->fingerprint = le64_to_cpu(disk->fingerprint);
 	header->tail_entry = le64_to_cpu(disk->tail_entry);
-	header->mounted = disk->mounted;
 	return 0;
 }
 

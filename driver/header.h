@@ -26,7 +26,6 @@ struct esnap_raw_header {
 	u64 extents_digest;
 	u64 fingerprint;
 	u64 tail_entry;
-	bool mounted;
 };
 
 /*

@@ -48,7 +48,7 @@ static void leave_origin(struct esnap_tracker *t)
 static void close_out(struct esnap_tracker *t)
 {
 	struct esnap_epoch *ep = t->current_epoch;
-	int err = esnap_seal(ep, false);
+	int err = esnap_seal(ep);
 
 	leave_origin(t);
 	esnap_seal_done(ep, err ? ESNAP_OPEN : ESNAP_CLEAN);

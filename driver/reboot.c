@@ -26,7 +26,7 @@ static void close_one(struct esnap_tracker *t)
 	struct esnap_epoch *ep = t->current_epoch;
 
 	if (sb)
-		esnap_seal_done(ep, esnap_seal(ep, !sb_rdonly(sb)) ? ESNAP_OPEN : ESNAP_CLEAN);
+		esnap_seal_done(ep, esnap_seal(ep) ? ESNAP_OPEN : ESNAP_CLEAN);
 	esnap_tracker_unhold(t, sb);
 }
 

@@ -192,7 +192,6 @@ static int reload(const struct esnap_reload *r)
 		goto err_copy;
 	}
 	t->current_epoch = ep;
-	t->begun_mounted = sb;
 	err = begin(t, ep, origin.bdev, sb);
 	if (err)
 		goto err_epoch;

@@ -37,7 +37,7 @@ static int write_dirty(struct esnap_epoch *ep)
 	return write_header(ep);
 }
 
-static int write_clean(struct esnap_epoch *ep, bool mounted)
+static int write_clean(struct esnap_epoch *ep)
 {
 	const struct esnap_map *map = rcu_dereference_protected(ep->store.map, true);
 	struct esnap_tracker *t = ep->tracker;
@@ -46,7 +46,6 @@ static int write_clean(struct esnap_epoch *ep, bool mounted)
 		.origin_sectors = t->nr_sectors,
 		.nr_extents = map->nr,
 		.extents_digest = esnap_header_digest(map, ep->uuid),
-		.mounted = mounted,
 	};
 	int err;
 
@@ -62,7 +61,7 @@ static int write_clean(struct esnap_epoch *ep, bool mounted)
 	return write_header(ep);
 }
 
-static int close_file(struct esnap_epoch *ep, bool mounted)
+static int close_file(struct esnap_epoch *ep)
 {
 	struct esnap_tracker *t = ep->tracker;
 	int err;
@@ -83,7 +82,7 @@ static int close_file(struct esnap_epoch *ep, bool mounted)
 	if (!esnap_store_get(&ep->store))
 		return -ENODEV;
 	mutex_lock(&ep->seal_lock);
-	err = write_clean(ep, mounted) ?: READ_ONCE(ep->error);
+	err = write_clean(ep) ?: READ_ONCE(ep->error);
 	/* It may say so all the same, and nobody will keep it true. */
 	if (err && says_clean(ep))
 		write_dirty(ep);
@@ -92,13 +91,13 @@ static int close_file(struct esnap_epoch *ep, bool mounted)
 	return err;
 }
 
-int esnap_seal(struct esnap_epoch *ep, bool mounted)
+int esnap_seal(struct esnap_epoch *ep)
 {
 	int err = READ_ONCE(ep->error);
 
 	if (err)
 		return err;
-	err = close_file(ep, mounted);
+	err = close_file(ep);
 	if (err)
 		esnap_fail(ep, err, "its COW file cannot be closed");
 	return err;

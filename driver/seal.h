@@ -17,11 +17,8 @@
  * Writes out what is saved, the index and the header.  The epoch is CLOSING when
  * it returns 0; esnap_seal_done() ends that.  Otherwise it has failed, now or
  * before.  The origin is there.  Sleeps.
- *
- * @mounted: the filesystem has not ended: it may still have to write what its log
- * says, and whoever mounts it next will.
  */
-int esnap_seal(struct esnap_epoch *ep, bool mounted);
+int esnap_seal(struct esnap_epoch *ep);
 
 /* What was held may go, each by its own rule. */
 void esnap_seal_done(struct esnap_epoch *ep, enum esnap_seal seal);

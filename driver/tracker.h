@@ -59,8 +59,6 @@ struct esnap_tracker {
 	u64 fingerprint;
 	/* Changes before that are known to be lost. */
 	bool stale;
-	/* It was announced when its filesystem was mounted already, read-only. */
-	bool begun_mounted;
 
 	/* In the registry, under RCU. */
 	struct hlist_node node;

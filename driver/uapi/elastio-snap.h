@@ -281,8 +281,6 @@ struct elastio_snap_cow_header {
  * @fingerprint: of the filesystem when the file was closed; 0: it has none
  * @tail_entry: index entry of a last block for which the index has no room
  * @group_shift: log2 of the sections that a bit of the bitmap stands for
- * @mounted: 1: the filesystem was still mounted for writing; a mount that replays
- *	its log changes blocks, and need not change the fingerprint
  * @checksum: SipHash-2-4, by the uuid, of all 4096 bytes with this field 0
  *
  * The bitmap at ELASTIO_SNAP_COW_GROUPS_OFFSET, least significant bit first,
@@ -297,7 +295,7 @@ struct elastio_snap_cow_raw_header {
 	__le64 fingerprint;
 	__le64 tail_entry;
 	__le32 group_shift;
-	__le32 mounted;
+	__le32 reserved;
 	__le64 checksum;
 };
 
