@@ -6,6 +6,7 @@
 #ifndef FUZZ_KERNEL_H
 #define FUZZ_KERNEL_H
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <linux/types.h>
