@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { isAbsolute, join, resolve } from 'node:path';
 import {
+  connectivityState,
   credentials,
   Metadata,
   type CallOptions,
@@ -17,8 +18,8 @@ import { DataServiceClient } from '../../proto/gen/elio/v1/data.js';
 import { HostServiceClient } from '../../proto/gen/elio/v1/host.js';
 import { RestoreServiceClient } from '../../proto/gen/elio/v1/restore.js';
 import { SnapshotServiceClient } from '../../proto/gen/elio/v1/snapshot.js';
-import { CliError, EXIT } from './errors.js';
-import { fromGrpc, LOCAL_LABEL } from './grpc-errors.js';
+import { CliError, EXIT, UnreachableError } from './errors.js';
+import { fromGrpc, LOCAL_LABEL, noAnswer } from './grpc-errors.js';
 import { selectTargets, type Target } from './hosts/targets.js';
 import { YamlFile } from './yaml-file.js';
 
@@ -27,6 +28,8 @@ const DEFAULT_SOCKET = '/run/elio/agent.sock';
 /** A freeze waits for the filesystem's writes, and the agent for an image to be closed. */
 export const SLOW_CALL_MS = 180_000;
 const CALL_MS = 20_000;
+/** A host to which there is no connection by then is not there, however long a call itself may take. */
+const CONNECT_MS = 20_000;
 
 /** Streams from the agent stall with the default window of 64 KiB as soon as there is a distance. */
 const WINDOW_SIZE = 8 << 20;
@@ -152,8 +155,16 @@ function unaryCalls<C extends Client>(client: C, label: string): Unary<C> {
     return (request: unknown, timeoutMs = CALL_MS): Promise<unknown> =>
       new Promise((resolve, reject) => {
         const options = { deadline: Date.now() + timeoutMs };
-        method.call(target, request, new Metadata(), options, (error, answer) => {
-          if (error) reject(fromGrpc(error, label));
+        let unreachable = false;
+        const timer = setTimeout(() => {
+          const state = client.getChannel().getConnectivityState(false);
+          unreachable = state !== connectivityState.READY;
+          if (unreachable) call.cancel();
+        }, CONNECT_MS);
+        const call = method.call(target, request, new Metadata(), options, (error, answer) => {
+          clearTimeout(timer);
+          if (unreachable) reject(new UnreachableError(noAnswer(label)));
+          else if (error) reject(fromGrpc(error, label));
           else resolve(answer);
         });
       });

@@ -38,12 +38,15 @@ function reasonOf(error: ServiceError): string {
 /** What messages call the agent behind the local socket. */
 export const LOCAL_LABEL = 'this host';
 
+/** What is said of an agent that is silent. */
+export function noAnswer(label: string): string {
+  return `${label} did not answer in time: try again, or look at its log`;
+}
+
 /** Without a reason it was not the agent that answered: it is the connection. */
 function connectionMessage(error: ServiceError, label: string): string {
   const { details } = error;
-  if (error.code === status.DEADLINE_EXCEEDED) {
-    return `${label} did not answer in time: try again, or look at its log`;
-  }
+  if (error.code === status.DEADLINE_EXCEEDED) return noAnswer(label);
   // Nobody may be there behind a proxy or a forwarded port that takes the connection and drops it.
   const dropped = /disconnected before secure TLS/i.test(details);
   if (!dropped && /alert|SSL|TLS|handshake|certificate/i.test(details)) {

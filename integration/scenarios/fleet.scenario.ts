@@ -101,13 +101,16 @@ describe('elioctl with several hosts', () => {
   /** Runs a command on groups of the inventory. */
   function onGroups(groups: string, ...words: readonly string[]): Promise<CommandResult> {
     const options = ['--inventory', join(directory, 'inventory.yaml'), '--group', groups];
-    return runCommand([...elioctlProgram, ...options, ...words]);
+    // A host that never answers is given up long before a call that takes its time.
+    return runCommand([...elioctlProgram, ...options, ...words], { timeoutMs: 120_000 });
   }
 
   /** Everything that a command could have changed. */
   async function state(): Promise<string> {
     const files = await host.vm.sh('ls -lA --time-style=+ /t/data | grep -v lost+found');
-    return (await elioctl.check('info', '0').catch(String)) + files;
+    const info = await elioctl.check('info', '0').catch(String);
+    // The filesystem writes on its own account.
+    return info.replace(/"nr_changed_blocks": \d+/, '') + files;
   }
 
   it('goes on when a host cannot be reached, and when one never answers', async () => {
