@@ -96,7 +96,7 @@ bool device_by_path(const char *path, struct device *device)
 	if (!name || strlen(name + 1) >= sizeof(device->name))
 		return false;
 	strcpy(device->name, name + 1);
-	return name_node(device);
+	return is_ready(device->name) && name_node(device);
 }
 
 bool device_is(const struct device *device, const char *id)

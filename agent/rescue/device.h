@@ -14,7 +14,7 @@ struct device {
 	char path[PATH_MAX];
 };
 
-// The device that a path leads to; false when it is no block device.
+// The device that a path leads to; false when it is no block device that can be read.
 bool device_by_path(const char *path, struct device *device);
 
 // Is it the device of this identity?

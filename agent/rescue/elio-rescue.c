@@ -21,7 +21,8 @@ static const char usage[] =
 	"           before the filesystems are mounted: goes on tracking what FILE (" RELOAD_LIST_PATH
 	") names,\n"
 	"           whose devices are waited for so long at most (0)\n"
-	"       elio-rescue reload --root DEVICE    the same for the root filesystem, in the initramfs\n"
+	"       elio-rescue reload --root DEVICE [--wait SECONDS]\n"
+	"           the same for the root filesystem, from the list on it, in the initramfs\n"
 	"exit status: 0 done, 1 failed, 2 usage, 3 a part of it failed, 4 not found, 5 the state does not allow it,\n"
 	"       6 no module or not allowed, 7 busy\n";
 
@@ -107,9 +108,11 @@ static enum exit_code reload(int argc, char **argv)
 		else if (option != 'w' || !parse_number(optarg, &wait_seconds))
 			return wrong_usage();
 	}
-	if (optind != argc || (root && (path || wait_seconds)))
+	if (optind != argc || (root && path))
 		return wrong_usage();
-	return root ? reload_root(root) : reload_list(path ? path : RELOAD_LIST_PATH, wait_seconds);
+	if (root)
+		return reload_root(root, wait_seconds);
+	return reload_list(path ? path : RELOAD_LIST_PATH, wait_seconds);
 }
 
 int main(int argc, char **argv)

@@ -13,6 +13,12 @@
 #include "unmounted.h"
 
 #define POLL_NS 100000000
+#define POLLS_A_SECOND (1000000000 / POLL_NS)
+
+static void wait_a_moment(void)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = POLL_NS }, NULL);
+}
 
 // Takes a list that was read, or could not be, apart.
 static enum exit_code parse(char *text, const char *name, struct reload_list *list)
@@ -51,7 +57,7 @@ static bool try_reload(int control, const struct reload_entry *entry, enum exit_
 
 static enum exit_code reload_all(int control, const struct reload_list *list, unsigned int wait_seconds)
 {
-	uint64_t waits = (uint64_t)wait_seconds * (1000000000 / POLL_NS);
+	uint64_t waits = (uint64_t)wait_seconds * POLLS_A_SECOND;
 	bool *settled = calloc(list->nr, sizeof(*settled));
 	size_t nr_left = list->nr, nr_failed = 0;
 	enum exit_code worst = EXIT_DONE;
@@ -75,7 +81,7 @@ static enum exit_code reload_all(int control, const struct reload_list *list, un
 		}
 		if (!nr_left || !waits)
 			break;
-		nanosleep(&(struct timespec){ .tv_nsec = POLL_NS }, NULL);
+		wait_a_moment();
 	}
 	for (size_t i = 0; i < list->nr; i++)
 		if (!settled[i])
@@ -141,15 +147,19 @@ static enum exit_code reload_read_only(const struct device *root, const struct r
 }
 
 // It is announced before it is writable again: from then on whoever writes to it is seen.
-enum exit_code reload_root(const char *path)
+enum exit_code reload_root(const char *path, unsigned int wait_seconds)
 {
+	uint64_t waits = (uint64_t)wait_seconds * POLLS_A_SECOND;
 	struct read_only ro;
 	struct device root;
 	enum exit_code code;
 
-	if (!device_by_path(path, &root)) {
-		complain("%s is no block device: nothing is reloaded", path);
-		return EXIT_NOT_FOUND;
+	for (; !device_by_path(path, &root); waits--) {
+		if (!waits) {
+			complain("%s is no block device: nothing is reloaded", path);
+			return EXIT_NOT_FOUND;
+		}
+		wait_a_moment();
 	}
 	if (!read_only_begin(root.path, &ro))
 		return EXIT_BUSY;

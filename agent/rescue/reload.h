@@ -8,7 +8,7 @@
 // All of a list, whose devices are waited for so long at most. No list: nothing to do.
 enum exit_code reload_list(const char *path, unsigned int wait_seconds);
 
-// The root filesystem's device, before that is mounted. The list is on it.
-enum exit_code reload_root(const char *path);
+// The root filesystem's device, before that is mounted; it is waited for as well. The list is on it.
+enum exit_code reload_root(const char *path, unsigned int wait_seconds);
 
 #endif
