@@ -22,6 +22,7 @@ export type Role = 'viewer' | 'operator' | 'admin';
 export class ApiError extends Error {
   readonly code: status;
   readonly reason: string;
+  readonly metadata: Readonly<Record<string, string>>;
 
   constructor(error: ServiceError) {
     super(`${status[error.code]}: ${error.details}`);
@@ -29,7 +30,9 @@ export class ApiError extends Error {
     this.code = error.code;
     const [bytes] = error.metadata.get('grpc-status-details-bin');
     const [detail] = Buffer.isBuffer(bytes) ? Status.decode(bytes).details : [];
-    this.reason = detail ? ErrorInfo.decode(detail.value).reason : '';
+    const info = detail && ErrorInfo.decode(detail.value);
+    this.reason = info?.reason ?? '';
+    this.metadata = info?.metadata ?? {};
   }
 }
 
