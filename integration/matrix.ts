@@ -142,8 +142,9 @@ const columns: Column[] = await Promise.all(
   }),
 );
 const origins = new Map<Suite, { column: Column; name: string; inputs: string[] }>();
-for (const column of columns) {
-  const shared = await inputsOf(column.kernel);
+const inputsOfKernels = await Promise.all(wanted.map(inputsOf));
+for (const [i, column] of columns.entries()) {
+  const shared = inputsOfKernels[i] ?? [];
   for (const suite of suites) {
     if (!runsOn(suite.name, column.kernel)) continue;
     const { name } = suite;
