@@ -105,6 +105,13 @@ struct esnap_epoch *esnap_epoch_create(struct esnap_tracker *t, struct super_blo
 	ep->seqid = seqid;
 	memcpy(ep->uuid, uuid, sizeof(ep->uuid));
 	esnap_store_aim(&ep->store, esnap_target(sb->s_bdev), 0);
+	/* To wait for whoever froze it would make every other call wait, too. */
+	err = -EBUSY;
+	if (!sb_start_write_trylock(sb)) {
+		pr_err("%s: its filesystem is frozen: thaw it first\n", t->bdev_path);
+		goto err_epoch;
+	}
+	sb_end_write(sb);
 	err = cow_size(t, size_mib, ep->first_data_block, &ep->cowfile.size);
 	if (err)
 		goto err_epoch;

@@ -123,9 +123,11 @@ async function startHost(
   }
 }
 
-/** Starts eliod in a guest and waits until it listens. Its log is /var/log/eliod.log there. */
-export async function startAgent(vm: Vm): Promise<void> {
-  await vm.sh('setsid eliod < /dev/null > /var/log/eliod.log 2>&1 & echo $! > /run/eliod.pid');
+/** Starts eliod in a guest, `through` another program if given, and waits until it listens. Its log is /var/log/eliod.log there. */
+export async function startAgent(vm: Vm, through = ''): Promise<void> {
+  await vm.sh(
+    `setsid ${through} eliod < /dev/null > /var/log/eliod.log 2>&1 & echo $! > /run/eliod.pid`,
+  );
   // One command for the whole wait: in an emulated guest each of them takes a good part of a second.
   const waited = await vm.run(
     `until [ -n "$(ss -Hltn 'sport = :${agentPort}')" ]; do kill -0 $(cat /run/eliod.pid) || exit 1; sleep 1; done`,

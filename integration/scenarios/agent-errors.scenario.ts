@@ -12,14 +12,25 @@ import {
   TransitionToSnapshotRequest,
 } from '../../proto/gen/elio/v1/snapshot.js';
 import { Api, ApiError } from '../harness/api.js';
+import { startAgent } from '../harness/fleet.js';
 import { useFleet } from '../harness/scenario.js';
 import type { Vm } from '../harness/vm.js';
 import { mountExt4 } from './driver.js';
 
 const MIB = 1n << 20n;
 
-/** Rows that no caller can bring about here: the kernel has to be out of memory, or a device has to fail in the call itself. */
-const NOT_HERE = ['DEFAULT EACCES', 'DEFAULT ENOMEM', 'DEFAULT EIO', 'DEFAULT EFAULT'];
+/**
+ * Rows that no caller can bring about here: memory or a device has to fail in the very call (debug-failures lets them), or a
+ * security module has to refuse.
+ */
+const NOT_HERE = [
+  'DEFAULT EACCES',
+  'DEFAULT ENOMEM',
+  'DEFAULT EIO',
+  'DEFAULT ENODEV',
+  'DEFAULT EFAULT',
+  'TRANSITION_INC EFBIG',
+];
 
 describe('each error of the driver', () => {
   const fleet = useFleet({
@@ -175,14 +186,17 @@ describe('each error of the driver', () => {
     for (const mode of ['RELOAD_SNAP', 'RELOAD_INC'] as const)
       await fails(mode, 'EBUSY', reload(mode, spare, 0));
     await vm.sh(
-      'rm /dev/nothing; modprobe null_blk nr_devices=0 && mkdir /sys/kernel/config/nullb/z && cd /sys/kernel/config/nullb/z && echo 1 > memory_backed && echo 1 > zoned && echo 4 > zone_size && echo 64 > size && echo 1 > power',
+      'rm /dev/nothing; modprobe null_blk nr_devices=1 gb=1 zoned=1 zone_size=64 && udevadm settle',
     );
     for (const mode of ['RELOAD_SNAP', 'RELOAD_INC'] as const)
       await fails(mode, 'EOPNOTSUPP', reload(mode, '/dev/nullb0'));
-    await vm.sh('cd /; rmdir /sys/kernel/config/nullb/z');
+    await vm.sh('modprobe -r null_blk');
   });
 
   it('of transitions and reconfiguring', async () => {
+    await vm.sh('fsfreeze -f /t');
+    await fails('SETUP_SNAP', 'EBUSY', setUp(), 'FILESYSTEM_BUSY');
+    await vm.sh('fsfreeze -u /t');
     await setUp();
     await fails('TRANSITION_SNAP', 'EINVAL', toSnapshot());
     await toIncremental();
@@ -217,6 +231,18 @@ describe('each error of the driver', () => {
     await vm.sh('rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko max_snap_devices=1');
     await setUp();
     await fails('GET_FREE', 'ENOENT', api.call(SnapshotServiceService.getFreeMinor, {}));
+  });
+
+  it('of an agent without the capability', async () => {
+    await vm.sh(
+      'pid=$(cat /run/eliod.pid); kill $pid; while kill -0 $pid 2> /dev/null; do sleep 0.2; done',
+    );
+    await startAgent(vm, 'setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin');
+    await fails('DEFAULT', 'EPERM', toIncremental(), undefined, 'TRANSITION_INC');
+    await vm.sh(
+      'pid=$(cat /run/eliod.pid); kill $pid; while kill -0 $pid 2> /dev/null; do sleep 0.2; done',
+    );
+    await startAgent(vm);
   });
 
   it('is one that was seen here', () => {

@@ -155,6 +155,20 @@ describe('the COW file', () => {
     await vm().sh('umount /t');
   });
 
+  it('is not made while its filesystem is frozen, and nothing waits for that', async () => {
+    await mountExt4(vm(), origin, '/t', '-b 4096');
+    await vm().sh('fsfreeze -f /t');
+    assert.equal(await tryIoctl(vm(), 'setup', origin, '/t/cow', 0, 16), 'EBUSY');
+    await vm().sh('fsfreeze -u /t && ! ls /t/cow 2> /dev/null');
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 16);
+    await ioctl(vm(), 'inc', 0);
+    await vm().sh('fsfreeze -f /t');
+    assert.equal(await tryIoctl(vm(), 'snap', '/t/cow2', 0, 16), 'EBUSY');
+    await vm().sh('fsfreeze -u /t && ! ls /t/cow2 2> /dev/null');
+    await ioctl(vm(), 'snap', '/t/cow2', 0, 16);
+    await vm().sh(`umount /t && e2fsck -fn ${origin}`);
+  });
+
   it('is not made where its path is too long to be told, and leaves nothing', async () => {
     await mountExt4(vm(), origin, '/t', '-b 4096');
     await vm().sh(

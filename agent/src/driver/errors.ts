@@ -161,11 +161,6 @@ export const ERROR_TABLE: Readonly<
       reason: 'NO_SPACE',
       message: 'there is no space for {cow_file}: free some, or give a smaller COW file (-f)',
     },
-    EDQUOT: {
-      code: RESOURCE_EXHAUSTED,
-      reason: 'NO_SPACE',
-      message: 'the disk quota leaves no space for {cow_file}',
-    },
     EFBIG: {
       code: INVALID_ARGUMENT,
       reason: 'COW_FILE_TOO_BIG',

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Why the driver said EINVAL to a set-up: looked up after the fact, for a message that helps.
+// Why the driver refused a set-up, where its errno has several meanings: looked up after the fact, for a message that helps.
 import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { status } from '@grpc/grpc-js';
@@ -13,10 +13,28 @@ interface Attempt {
   blockDevice: string;
   cowFile: string;
   cowSizeMib: bigint;
+  minor: number;
 }
 
-/** The reason and the message for a set-up that was refused with EINVAL, or undefined. */
+/** A better error than the one that the errno alone led to, or undefined. */
 export async function diagnoseSetup(
+  error: AgentError,
+  attempt: Attempt,
+  trackers: readonly TrackerInfo[],
+): Promise<AgentError | undefined> {
+  if (error.reason === 'SETUP_REFUSED') return diagnoseRefusal(attempt, trackers);
+  // The driver says EBUSY to a minor in use, and to a frozen filesystem.
+  if (error.reason !== 'MINOR_IN_USE' || trackers.some((t) => t.minor === attempt.minor))
+    return undefined;
+  return new AgentError(
+    status.ABORTED,
+    'FILESYSTEM_BUSY',
+    `the filesystem of ${attempt.blockDevice} is frozen, or in use by another snapshot program: thaw it (fsfreeze -u), then try again`,
+    error.metadata,
+  );
+}
+
+async function diagnoseRefusal(
   attempt: Attempt,
   trackers: readonly TrackerInfo[],
 ): Promise<AgentError | undefined> {

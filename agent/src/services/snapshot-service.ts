@@ -209,9 +209,9 @@ export class SnapshotService {
             ),
           );
         } catch (error) {
-          if (!(error instanceof AgentError) || error.reason !== 'SETUP_REFUSED') throw error;
-          const attempt = { blockDevice, cowFile, cowSizeMib };
-          throw (await diagnoseSetup(attempt, await this.trackers.list())) ?? error;
+          if (!(error instanceof AgentError)) throw error;
+          const attempt = { blockDevice, cowFile, cowSizeMib, minor };
+          throw (await diagnoseSetup(error, attempt, await this.trackers.list())) ?? error;
         }
         const info = await this.trackers.info(minor);
         await this.trackers.chains.begin(await this.trackers.position(info));
