@@ -35,9 +35,9 @@ describe('packages', () => {
     );
   }
 
-  /** What is mounted on a directory, by its kernel name. */
+  /** What is mounted on a directory (on top of all else), by its kernel name. */
   async function deviceOf(directory: string): Promise<string> {
-    return (await vm().sh(`readlink -f $(findmnt -no SOURCE ${directory})`)).trim();
+    return (await vm().sh(`readlink -f $(findmnt -nro SOURCE ${directory} | tail -1)`)).trim();
   }
 
   async function elioctl(...words: readonly string[]): Promise<string> {
@@ -122,13 +122,14 @@ describe('packages', () => {
     await vm().sh(`umount /srv/late && wipefs -q -a ${late}`);
   });
 
-  it('have an agent that names the process which has an image open', async () => {
+  it('have an agent that says how to find who has an image open', async () => {
     await mount('late', '/srv/late', '755');
     await elioctl('setup-snapshot', await deviceOf('/srv/late'), '/srv/late/cow', '0');
     await vm().sh('sleep 1000 < /dev/elastio-snap0 > /dev/null 2>&1 & echo $! > /run/reader');
     const refused = await vm().run('elioctl destroy 0');
     assert.equal(refused.status, 7);
-    assert.match(refused.stderr, /in use \(open in process \d+ \(sleep\)\)/);
+    assert.match(refused.stderr, /fuser -v \/dev\/elastio-snap0/);
+    assert.match(await vm().sh('fuser -v /dev/elastio-snap0 2>&1'), /sleep/);
     await vm().sh('kill $(cat /run/reader)');
     await elioctl('destroy', '0');
   });
