@@ -2,6 +2,7 @@
 // Speed, as ratios measured in one run. The figures of README come from here; build/bench/bench.json holds all of them.
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { agentLatencyTarget, measureAgentLatency } from './bench/agent-latency.js';
 import { helpTimeTarget, measureHelpTime } from './bench/help-time.js';
 import { measureStreamRate } from './bench/stream-rate.js';
 import { measureWriteRates, targets, type WriteRates } from './bench/write-rate.js';
@@ -26,11 +27,13 @@ function row(rates: WriteRates): string {
 
 say('measuring how long elioctl --help takes');
 const helpTime = await measureHelpTime();
+say('measuring what GetSnapshot takes beside an empty call');
+const agentLatency = await measureAgentLatency(join(directory, 'agent-latency'));
 say('measuring write rates with the instruction clock, about 10 minutes');
 const writeRates = await measureWriteRates(join(directory, 'write-rate'));
 say('measuring the stream rate over mTLS');
 const streamRate = await measureStreamRate(join(directory, 'stream-rate'));
-const json = JSON.stringify({ helpTime, writeRates, streamRate }, undefined, 2);
+const json = JSON.stringify({ helpTime, agentLatency, writeRates, streamRate }, undefined, 2);
 writeFileSync(join(directory, 'bench.json'), `${json}\n`);
 console.log(`
 4 KiB random writes, direct, depth 16, relative to the same device untracked (in brackets: at least)
@@ -40,4 +43,5 @@ console.log(`
 ${writeRates.map(row).join('\n')}
 
 A full backup streamed ${streamRate.sentMib.toFixed(0)} MiB at ${streamRate.mibPerSecond.toFixed(1)} MiB/s from an emulated machine.
-\`elioctl --help\` takes ${helpTime.ratio.toFixed(2)} times the processor time of \`node -e 0\` (at most ${helpTimeTarget.toFixed(1)}${helpTime.ratio <= helpTimeTarget ? '' : ': missed'}).`);
+\`elioctl --help\` takes ${helpTime.ratio.toFixed(2)} times the processor time of \`node -e 0\` (at most ${helpTimeTarget.toFixed(1)}${helpTime.ratio <= helpTimeTarget ? '' : ': missed'}).
+GetSnapshot of 50 clients at once takes ${agentLatency.ratio.toFixed(2)} times what an empty call takes (at most ${agentLatencyTarget.toFixed(1)}${agentLatency.ratio <= agentLatencyTarget ? '' : ': missed'}).`);

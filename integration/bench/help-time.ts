@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { repository } from '../harness/cache.js';
 import { checkCommand } from '../harness/process.js';
+import { median } from './median.js';
 
 export interface HelpTime {
   helpMs: number;
@@ -19,10 +20,6 @@ async function processorMs(args: readonly string[]): Promise<number> {
   const script = 'TIMEFORMAT="%U %S"; { time "$@" > /dev/null 2>&1; } 2>&1';
   const output = await checkCommand(['bash', '-c', script, 'bash', process.execPath, ...args]);
   return output.split(' ').reduce((sum, seconds) => sum + Number(seconds) * 1000, 0);
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN;
 }
 
 /** How long a person waits for `elioctl --help`, measured against Node.js itself in turns. */

@@ -16,6 +16,9 @@ import type { ClientTls, FleetHost } from './fleet.js';
 
 const DEADLINE_MS = 120_000;
 
+/** A method as the generated code describes it. */
+export type Method<Q, A> = MethodDefinition<Q, A>;
+
 export type Role = 'viewer' | 'operator' | 'admin';
 
 /** A failed call: its status, and the reason and message that the agent gave. */
