@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // What GetSnapshot takes beside a call that asks nothing, of the same agent, with many clients at once.
-import { join } from 'node:path';
 import { GetSnapshotRequest, SnapshotServiceService } from '../../proto/gen/elio/v1/snapshot.js';
 import { Api, type Method } from '../harness/api.js';
 import { Fleet } from '../harness/fleet.js';
