@@ -17,10 +17,7 @@ export class Progress {
     what: string,
     private readonly totalBytes: number,
   ) {
-    if (!process.stderr.isTTY) {
-      note(`${what}: ${formatBytes(BigInt(totalBytes))}`);
-      return;
-    }
+    if (!process.stderr.isTTY) return;
     this.bar = new SingleBar(
       {
         format: `${what} {bar} {percentage} % | {done} of {all} | {rate}/s | {eta_formatted} left`,
