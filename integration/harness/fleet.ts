@@ -138,3 +138,7 @@ export async function startAgent(vm: Vm, through = ''): Promise<void> {
     `the agent of ${vm.options.name} does not start:\n${await vm.sh('cat /var/log/eliod.log')}`,
   );
 }
+
+/** A command that unloads the module: an agent that asks the driver something just then holds it for that moment. */
+export const unloadModule =
+  '{ for try in 1 2 3 4 5 6 7 8 9; do rmmod elastio-snap 2> /dev/null && break; sleep 0.3; done; ! test -d /sys/module/elastio_snap; }';

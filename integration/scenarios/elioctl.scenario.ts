@@ -21,7 +21,7 @@ import { SnapshotServiceClient } from '../../proto/gen/elio/v1/snapshot.js';
 import { ErrorInfo } from '../../proto/gen/google/rpc/error_details.js';
 import { Status } from '../../proto/gen/google/rpc/status.js';
 import { RemoteElioctl } from '../harness/elioctl.js';
-import { startAgent } from '../harness/fleet.js';
+import { startAgent, unloadModule } from '../harness/fleet.js';
 import { checkCommand } from '../harness/process.js';
 import { useFleet } from '../harness/scenario.js';
 import type { Vm } from '../harness/vm.js';
@@ -165,7 +165,7 @@ describe('elioctl', () => {
         /mounted.*unmount/,
       );
       await elioctl.check('setup-snapshot', data, '/t/data/cow', '0');
-      await vm.sh('umount /t/data && rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko');
+      await vm.sh(`umount /t/data && ${unloadModule} && insmod /opt/elio/elastio-snap.ko`);
       await elioctl.check('reload-snapshot', '-c', '7', data, '/cow', '0');
       const announced = JSON.parse(await elioctl.check('info', '0')) as Record<string, unknown>;
       assert.deepEqual(announced, {
@@ -208,7 +208,7 @@ describe('elioctl', () => {
         await elioctl.check('doctor'),
         /note +\/dev\/loop0 +it is made of \/tmp\/file: what is written there, and not through \/dev\/loop0, is not seen/,
       );
-      await vm.sh('umount /loop && losetup -d /dev/loop0 && rmmod elastio-snap');
+      await vm.sh(`umount /loop && losetup -d /dev/loop0 && ${unloadModule}`);
       const { status: code, stdout, stderr } = await elioctl.run(['doctor']);
       assert.equal(code, exit.failed);
       assert.match(stdout, /wrong +kernel module +not loaded/);
@@ -487,7 +487,7 @@ describe('elioctl', () => {
 
   describe('without module or agent', () => {
     it('says which of them is missing', async () => {
-      await vm.sh('rmmod elastio-snap');
+      await vm.sh(unloadModule);
       assert.match(await refused(exit.unreachable, 'list'), /module is not loaded.*modprobe/);
       await vm.sh('insmod /opt/elio/elastio-snap.ko');
       await assertNothingLeft();

@@ -11,7 +11,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { INCREMENT_STEPS } from '../../ctl/src/backup/steps.js';
 import type { BackupResult } from '../../ctl/src/backup/backup.js';
 import { RemoteElioctl } from '../harness/elioctl.js';
-import { startAgent, type FleetHost } from '../harness/fleet.js';
+import { startAgent, unloadModule, type FleetHost } from '../harness/fleet.js';
 import { useFleet } from '../harness/scenario.js';
 import { mountExt4 } from './driver.js';
 
@@ -298,7 +298,7 @@ describe('main job', () => {
       const minor = String((await stateOf()).minor);
       const info = JSON.parse(await elioctl.check('info', minor)) as { cow_file: string };
       await host.vm.sh(
-        'umount /t/data && rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko && udevadm settle',
+        `umount /t/data && ${unloadModule} && insmod /opt/elio/elastio-snap.ko && udevadm settle`,
       );
       await elioctl.check('reload-incremental', disk('data'), info.cow_file, minor);
       await host.vm.sh(`mount ${disk('data')} /t/data && echo changed > /t/data/changed`);
