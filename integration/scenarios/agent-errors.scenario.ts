@@ -12,7 +12,7 @@ import {
   TransitionToSnapshotRequest,
 } from '../../proto/gen/elio/v1/snapshot.js';
 import { Api, ApiError } from '../harness/api.js';
-import { startAgent } from '../harness/fleet.js';
+import { startAgent, unloadModule } from '../harness/fleet.js';
 import { useFleet } from '../harness/scenario.js';
 import type { Vm } from '../harness/vm.js';
 import { mountExt4 } from './driver.js';
@@ -228,7 +228,7 @@ describe('each error of the driver', () => {
   });
 
   it('of a full table', async () => {
-    await vm.sh('rmmod elastio-snap && insmod /opt/elio/elastio-snap.ko max_snap_devices=1');
+    await vm.sh(`${unloadModule} && insmod /opt/elio/elastio-snap.ko max_snap_devices=1`);
     await setUp();
     await fails('GET_FREE', 'ENOENT', api.call(SnapshotServiceService.getFreeMinor, {}));
   });

@@ -15,7 +15,7 @@ import { SetupSnapshotRequest, SnapshotServiceService } from '../../proto/gen/el
 import { TrackerState, type Snapshot } from '../../proto/gen/elio/v1/types.js';
 import { Api, ApiError, type Role } from '../harness/api.js';
 import { repository } from '../harness/cache.js';
-import { startAgent, type FleetHost } from '../harness/fleet.js';
+import { startAgent, unloadModule, type FleetHost } from '../harness/fleet.js';
 import { rounds } from '../harness/length.js';
 import { useFleet } from '../harness/scenario.js';
 import type { Vm } from '../harness/vm.js';
@@ -343,7 +343,7 @@ describe('the agent', () => {
   });
 
   it('works when the module comes after it, and says what is missing until then', async () => {
-    await vm.sh('rmmod elastio-snap');
+    await vm.sh(unloadModule);
     await assert.rejects(
       setUp(),
       refusal(status.UNAVAILABLE, 'MODULE_NOT_LOADED', /modprobe elastio-snap/),
