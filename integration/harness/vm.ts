@@ -70,6 +70,8 @@ export interface RunOptions {
 }
 
 const bootTimeoutMs = 180_000;
+/** An emulated Debian starts a hundred units, one of them at a time when the machine is busy. */
+const debianBootTimeoutMs = 600_000;
 /** What a debug kernel needs of memory, times what others do. */
 const debugMemory = 2;
 const runTimeoutMs = 120_000;
@@ -487,7 +489,9 @@ export class Vm {
 
   async #waitForBoot(): Promise<void> {
     const serial = join(this.options.logDir, 'serial.log');
-    const limitMs = bootTimeoutMs * this.#slowness;
+    const { debian, system } = this.options;
+    const isDebian = debian !== undefined || system !== undefined;
+    const limitMs = (isDebian ? debianBootTimeoutMs : bootTimeoutMs) * this.#slowness;
     for (let waitedMs = 0; waitedMs < limitMs; waitedMs += 200) {
       await delay(200);
       if (this.#exited()) throw new BootError(this.#lastWords());
@@ -509,9 +513,9 @@ export class Vm {
     const argv = ['--pdeathsig', 'KILL', 'ssh', ...this.#ssh, '-M', '-N', '-i', this.identity];
     for (const option of options) argv.push('-o', option);
     argv.push('-p', String(this.hostPort(sshPort)), 'root@127.0.0.1');
-    for (let attempt = 0; attempt < 10; attempt++) {
+    for (let attempt = 0; attempt < 5; attempt++) {
       const master = spawn('setpriv', argv, { stdio: 'ignore' });
-      for (let waitedMs = 0; master.exitCode === null && waitedMs < 30_000; waitedMs += 100) {
+      for (let waitedMs = 0; master.exitCode === null && waitedMs < 60_000; waitedMs += 100) {
         if (existsSync(this.#socket)) return;
         await delay(100);
       }

@@ -13,7 +13,7 @@ packages=(
 # What would run while a test does.
 masked=(
   apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
-  getty@tty1.service logrotate.timer man-db.timer ssh.service ssh.socket systemd-timesyncd.service
+  getty@tty1.service logrotate.timer man-db.timer serial-getty@ttyS0.service ssh.service ssh.socket systemd-timesyncd.service
 )
 root=$(mktemp -d)
 trap 'rm -rf --one-file-system "$root"' EXIT

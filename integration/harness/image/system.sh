@@ -64,7 +64,10 @@ inside depmod "$kernel"
 inside groupadd --system elio
 inside passwd --quiet --delete root
 inside systemctl --quiet enable eliod systemd-networkd elio-guest-ready
-inside systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer systemd-firstboot.service
+inside systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer systemd-firstboot.service \
+  serial-getty@ttyS0.service getty@tty1.service systemd-binfmt.service proc-sys-fs-binfmt_misc.automount
+# Nothing under /usr is newer: what systemd would make anew at the first boot takes an emulated processor a minute.
+touch "$stage/etc/.updated" "$stage/var/.updated"
 inside update-initramfs -c -k "$kernel"
 inside dracut --quiet --no-hostonly --gzip --kver "$kernel" /boot/dracut
 umount "$stage/proc"
