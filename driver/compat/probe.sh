@@ -21,7 +21,10 @@ cp "$probes"/*.c "$work"
 
 # A known-good probe first: a build tree that compiles nothing is not a kernel
 # that has nothing.
-${MAKE:-make} -k -C "$KDIR" M="$work" KBUILD_MODPOST_WARN=1 modules > "$work/log" 2>&1 || true
+# Objects only: to make a module of each would take twice as long.
+objects=$(cd "$work" && for probe in *.c; do echo "${probe%.c}.o"; done)
+# shellcheck disable=SC2086 # a list of words
+${MAKE:-make} -k -C "$KDIR" M="$work" $objects > "$work/log" 2>&1 || true
 if [ ! -e "$work/baseline.o" ]; then
 	cat "$work/log" >&2
 	echo "compat/probe.sh: cannot build modules with KDIR=$KDIR" >&2
