@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// run.js [lint] [unit] [scenarios] [scenario:NAME] [smoke]...: runs suites. `smoke` is the driver's contract on the other kernels
+// run.js [lint] [unit] [scenarios] [scenario:NAME] [smoke]...: runs suites; `scenarios` are all but the slowest. `smoke` is the driver's contract on the other kernels
 // of the standard flavour. The last line of stdout is the sum: "N passed, N failed".
 import { defaultKernel, standardKernels } from './debian.js';
 import { say } from './process.js';
@@ -13,6 +13,9 @@ import {
   type Suite,
 } from './runner.js';
 
+/** A processor that is emulated compiles the module for a quarter of an hour: by name, and in `make test-long`, only. */
+const SLOW = new Set(['install']);
+
 function suitesOf(word: string): Suite[] {
   const [kind, name] = word.split(':');
   switch (kind) {
@@ -21,8 +24,9 @@ function suitesOf(word: string): Suite[] {
     case 'unit':
       return [unitSuite()];
     case 'scenarios':
+      return scenarioSuites().filter((suite) => !SLOW.has(suite.name));
     case 'scenario':
-      return scenarioSuites().filter((suite) => name === undefined || suite.name === name);
+      return scenarioSuites().filter((suite) => suite.name === name);
     case 'smoke': {
       const contract = scenarioSuites().filter((suite) => suite.name === 'driver-contract');
       const others = standardKernels().filter((kernel) => kernel !== defaultKernel());
