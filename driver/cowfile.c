@@ -257,7 +257,7 @@ int esnap_cowfile_shrink(struct esnap_cowfile *cf, u64 size, u64 nr_sectors,
 
 void esnap_cowfile_abandon(struct esnap_cowfile *cf)
 {
-	if (cf->created) {
+	if (cf->created || !cf->dentry) {
 		esnap_cowfile_remove(cf);
 		return;
 	}

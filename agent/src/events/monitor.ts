@@ -2,6 +2,7 @@
 // What has happened between two looks at the trackers.
 import { TrackerState, type Snapshot } from '../../../proto/gen/elio/v1/types.js';
 import { failureMessage } from '../driver/failures.js';
+import { Batches } from '../os/semaphore.js';
 import type { Event, EventLog } from './event-log.js';
 
 /** Marks of how full a COW file is, in percent: each is told once. */
@@ -116,7 +117,8 @@ function forecastEvents(observation: Observation): Event[] {
 /** Looks at the trackers again and again, and whenever it is told to. */
 export class Monitor {
   private observations = new Map<number, Observation>();
-  private looking: Promise<void> = Promise.resolve();
+  /** One at a time; those who ask meanwhile share the next one, however long the driver takes. */
+  private readonly looks = new Batches(() => this.lookOnce());
 
   constructor(
     private readonly list: () => Promise<Snapshot[]>,
@@ -129,14 +131,15 @@ export class Monitor {
     return [...this.observations.values()];
   }
 
-  /** Looks now; looks never overlap. */
+  /** Looks now. */
   look(): Promise<void> {
-    this.looking = this.looking.then(async () => {
-      // Without the module there is no tracker; anything else is told by the next look that succeeds.
-      const snapshots = await this.list().catch(() => undefined);
-      if (snapshots) this.take(snapshots);
-    });
-    return this.looking;
+    return this.looks.get('all');
+  }
+
+  private async lookOnce(): Promise<void> {
+    // Without the module there is no tracker; anything else is told by the next look that succeeds.
+    const snapshots = await this.list().catch(() => undefined);
+    if (snapshots) this.take(snapshots);
   }
 
   private take(snapshots: readonly Snapshot[]): void {

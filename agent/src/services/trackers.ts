@@ -144,7 +144,7 @@ export class Trackers {
     if (known !== undefined) return known;
     const path = await realpath(blockDevice).catch(() => blockDevice);
     const found = (await readStableIds()).get(path) ?? '';
-    if (found !== '') this.ids.set(blockDevice, found);
+    this.ids.set(blockDevice, found);
     return found;
   }
 
