@@ -47,6 +47,8 @@ export interface SuiteResult {
   passed: number;
   failed: number;
   tests: { title: string; passed: boolean }[];
+  /** Of each failure, of a hook too: whose it is and the first line of its message. */
+  failures: string[];
 }
 
 /** The compiled test files below directories of dist/, sorted. */
@@ -97,7 +99,8 @@ export function onKernel(suite: Suite, kernel: string): Suite {
 
 /**
  * Runs suites, some at a time, each in a process of its own, and reports each in a line; with its output when something
- * failed. Results and the logs of failures go to build/test-results/SUITE/; `finished` is called with each result at once.
+ * failed. What failed stands once more at the end, a line each. Results and the logs of failures go to
+ * build/test-results/SUITE/; `finished` is called with each result at once.
  */
 export async function runSuites(
   suites: readonly Suite[],
@@ -115,6 +118,10 @@ export async function runSuites(
     }
   };
   await Promise.all(Array.from({ length: parallelSuites }, worker));
+  for (const [suite, { failures }] of done) {
+    if (suite.mustFail) continue;
+    for (const failure of failures) say(`failed: ${suite.name}: ${failure}`);
+  }
   return done;
 }
 
@@ -199,13 +206,18 @@ async function runOnce(
   return readResult(join(directory, 'result.json'));
 }
 
+/** The result of a suite without tests. */
+export function nothing(why: string): SuiteResult {
+  return { passed: 0, failed: 1, tests: [], failures: [why] };
+}
+
 function readResult(file: string): SuiteResult {
-  if (!existsSync(file)) return { passed: 0, failed: 1, tests: [] };
+  if (!existsSync(file)) return nothing('it broke down: its log has no result');
   return JSON.parse(readFileSync(file, 'utf8')) as SuiteResult;
 }
 
 /** Prints the sum as the last line of stdout, "N passed, N failed", and returns the exit status. */
-export function conclude(suiteResults: Iterable<SuiteResult>): number {
+export function conclude(suiteResults: Iterable<Pick<SuiteResult, 'passed' | 'failed'>>): number {
   let passed = 0;
   let failed = 0;
   for (const result of suiteResults) {

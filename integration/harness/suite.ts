@@ -4,6 +4,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Mocha from 'mocha';
+import type { SuiteResult } from './runner.js';
 
 const [name = '', directory = '', timeoutMs = '', ...files] = process.argv.slice(2);
 
@@ -16,10 +17,16 @@ class SuiteReporter extends Mocha.reporters.Spec {
     this.#xml = new Mocha.reporters.XUnit(runner, { ...options, reporterOptions });
     const tests: { title: string; passed: boolean }[] = [];
     runner.on('test end', ({ title, state }) => tests.push({ title, passed: state === 'passed' }));
+    const failures: string[] = [];
+    runner.on('fail', (failed: Mocha.Runnable, error: unknown) => {
+      const [message = ''] = String(error).split('\n');
+      failures.push(`${failed.fullTitle()}: ${message}`);
+    });
     runner.once('end', () => {
       const passed = runner.stats?.passes ?? 0;
       const failed = runner.stats?.failures ?? 1;
-      writeFileSync(join(directory, 'result.json'), JSON.stringify({ passed, failed, tests }));
+      const result: SuiteResult = { passed, failed, tests, failures };
+      writeFileSync(join(directory, 'result.json'), JSON.stringify(result));
     });
   }
 
