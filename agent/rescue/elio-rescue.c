@@ -12,11 +12,13 @@
 #include "control.h"
 #include "info.h"
 #include "reload.h"
+#include "users.h"
 
 static const char usage[] =
 	"usage: elio-rescue list                    what is tracked, as JSON\n"
 	"       elio-rescue info MINOR              one of them, as `elioctl info` prints it\n"
 	"       elio-rescue destroy MINOR           ends the tracking and deletes its COW file\n"
+	"       elio-rescue users                   which processes have an image open: minor, process, command\n"
 	"       elio-rescue reload [--list FILE] [--wait SECONDS]\n"
 	"           before the filesystems are mounted: goes on tracking what FILE (" RELOAD_LIST_PATH
 	") names,\n"
@@ -130,6 +132,11 @@ int main(int argc, char **argv)
 	if (!strcmp(command, "list") && argc == 2) {
 		control = control_open();
 		return control < 0 ? EXIT_UNREACHABLE : list(control);
+	}
+	if (!strcmp(command, "users") && argc == 2) {
+		enum exit_code code = print_users();
+
+		return code == EXIT_DONE ? end_output() : code;
 	}
 	if (argc != 3 || !parse_number(argv[2], &minor))
 		return wrong_usage();

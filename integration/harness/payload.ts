@@ -9,6 +9,7 @@ import { asRoot, checkCommand, runCommand, say } from './process.js';
 const moduleScript = join(repository, 'integration', 'harness', 'image', 'module.sh');
 const udevRules = join(repository, 'agent', 'packaging', '10-elio-snap.rules');
 const guest = join(repository, 'integration', 'guest');
+const rescue = join(repository, 'build', 'rescue', 'elio-rescue');
 
 /**
  * The fault point (driver/fault.h) that the tests' driver is to have switched on, or 'none' for a driver that has them; from
@@ -115,6 +116,7 @@ export async function payloadImage(kernel: string): Promise<string> {
     fingerprint(keys),
     fingerprint(programs),
     fingerprint(udevRules),
+    fingerprint(rescue),
     fingerprint(join(repository, 'package.json')),
     fingerprint(join(guest, 'root')),
     module === undefined ? 'no module' : fingerprint(module),
@@ -125,6 +127,7 @@ export async function payloadImage(kernel: string): Promise<string> {
     await cp(join(guest, 'root'), stage, { recursive: true });
     for (const name of await readdir(join(stage, 'bin')))
       await chmod(join(stage, 'bin', name), 0o755);
+    await copyFile(rescue, join(stage, 'bin', 'elio-rescue'));
     for (const name of ['node_modules', 'dist', 'ssh']) await mkdir(join(stage, name));
     for (const part of parts)
       await cp(join(dist, part), join(stage, 'dist', part), {

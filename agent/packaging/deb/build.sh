@@ -61,8 +61,10 @@ files_of_elio-runtime() {
 
 files_of_elio-agent() {
   program eliod agent/src/main.js
-  put 644 agent/packaging/eliod.service usr/lib/systemd/system/eliod.service
-  put 644 agent/packaging/elio-reload.service usr/lib/systemd/system/elio-reload.service
+  local unit
+  for unit in eliod.service elio-reload.service elio-users.socket elio-users@.service; do
+    put 644 "agent/packaging/$unit" "usr/lib/systemd/system/$unit"
+  done
   put 644 agent/packaging/agent.yaml etc/elio/agent.yaml
   make -s -C agent/rescue OUT="$work/rescue"
   put 755 "$work/rescue/elio-rescue" usr/sbin/elio-rescue

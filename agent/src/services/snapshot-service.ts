@@ -34,8 +34,8 @@ import { readCowHeader } from '../changes/cow-file.js';
 import { PATH_MAX } from '../driver/layout.js';
 import type { TrackerInfo } from '../driver/snap-driver.js';
 import { AgentError, isErrnoException } from '../errors.js';
+import { imageUsers } from '../os/image-users.js';
 import { blockDeviceNumber, readMounts } from '../os/mounts.js';
-import { imageUsers } from '../os/open-files.js';
 import { Batches, KeyedMutex } from '../os/semaphore.js';
 import { isStableId, pathOfStableId } from '../os/stable-ids.js';
 import { unary } from '../server/rpc.js';
@@ -167,7 +167,10 @@ export class SnapshotService {
 
   private async withUsers(minor: number, error: unknown): Promise<unknown> {
     if (!hasCode(error, 'EBUSY')) return error;
-    const known = [...this.streams.describe(minor), ...(await imageUsers(imageDevice(minor)))];
+    const known = [
+      ...this.streams.describe(minor),
+      ...(await imageUsers(imageDevice(minor), minor)),
+    ];
     const users = known.join(', ');
     return new AgentError(
       status.ABORTED,
