@@ -4,6 +4,7 @@ import { totalmem } from 'node:os';
 import { InvalidArgumentError } from 'commander';
 
 const MAX_MINOR = 255;
+const MAX_LEASE_SECONDS = 7 * 24 * 3600;
 const MIB = 1n << 20n;
 const UNITS: Readonly<Record<string, bigint>> = { K: 1n << 10n, M: MIB, G: 1n << 30n };
 const UINT64_MAX = (1n << 64n) - 1n;
@@ -59,6 +60,17 @@ export function parseSeconds(text: string): number {
   const seconds = Number(text);
   if (!/^\d{1,5}(?:\.\d+)?$/.test(text) || seconds < 0.1) {
     throw new InvalidArgumentError('expected a number of seconds, at least 0.1.');
+  }
+  return seconds;
+}
+
+/** A lease in whole seconds, a week at most; 0: none. */
+export function parseLease(text: string): number {
+  const seconds = Number(text);
+  if (!/^\d+$/.test(text) || seconds > MAX_LEASE_SECONDS) {
+    throw new InvalidArgumentError(
+      `expected a whole number of seconds, at most ${String(MAX_LEASE_SECONDS)} (a week).`,
+    );
   }
   return seconds;
 }

@@ -15,6 +15,7 @@ import {
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { DataServiceClient } from '../../proto/gen/elio/v1/data.js';
+import { EventServiceClient } from '../../proto/gen/elio/v1/event.js';
 import { HostServiceClient } from '../../proto/gen/elio/v1/host.js';
 import { RestoreServiceClient } from '../../proto/gen/elio/v1/restore.js';
 import { SnapshotServiceClient } from '../../proto/gen/elio/v1/snapshot.js';
@@ -83,6 +84,7 @@ export interface Connection {
   restores: Unary<RestoreServiceClient>;
   /** The services with streams. */
   data: DataServiceClient;
+  events: EventServiceClient;
   uploads: RestoreServiceClient;
   close(): void;
 }
@@ -199,6 +201,7 @@ function connect(
     hosts: unaryCalls(new HostServiceClient(address, channel, shared), label),
     restores: unaryCalls(uploads, label),
     data: new DataServiceClient(address, channel, shared),
+    events: new EventServiceClient(address, channel, shared),
     uploads,
     close: () => {
       snapshots.close();

@@ -238,6 +238,22 @@ describe('elioctl with a fleet', function () {
     assert.match(drawn.stdout, /db1 +0 +\/dev\/vdb +snapshot/);
   });
 
+  it('goes on with events where it was when a connection breaks', async () => {
+    const follow = (...words: readonly string[]): Promise<Result> =>
+      elioctl('events', '--count', '3', '--output', 'json', ...words);
+    const { status, stdout, stderr } = await follow('--host', 'db1');
+    assert.equal(status, 0, stderr);
+    const percents = stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => (JSON.parse(line) as { percent: number }).percent);
+    assert.deepEqual(percents, [1, 2, 3]);
+    assert.match(stderr, /^elioctl: .*db1.*: trying again\n$/);
+    assert.equal((await follow('--group', 'down')).status, EXIT.unreachable);
+    const ambiguous = await follow('--group', 'same', '--resume-token', '1');
+    assert.equal(ambiguous.status, EXIT.usage);
+  });
+
   it('colours what is wrong on a terminal, unless NO_COLOR is set', async () => {
     agents[0]?.snapshots.set(0, stubSnapshot(0, { error: -27 }));
     const red = '\x1b[31m';

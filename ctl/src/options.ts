@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Options that several commands have.
 import { Option } from 'commander';
-import { parseCacheSize, parseCowSize } from './arguments.js';
+import { parseCacheSize, parseCowSize, parseLease } from './arguments.js';
 
 export type OutputForm = 'table' | 'json';
 
@@ -39,6 +39,14 @@ export function cowSizeOption(): Option {
   return new Option('-f <fallocate>', 'size of the COW file in MiB, or with K, M or G')
     .argParser(parseCowSize)
     .default(0n, '10 % of the device');
+}
+
+/** How long a snapshot lives that nobody uses. */
+export function leaseOption(): Option {
+  return new Option(
+    '--lease <seconds>',
+    'go to incremental mode when nobody has used the snapshot for so long (a week at most; 0: never)',
+  ).argParser(parseLease);
 }
 
 export function ignoreErrorsOption(): Option {

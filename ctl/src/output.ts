@@ -15,6 +15,13 @@ export function formatBytes(bytes: bigint): string {
   return `${value.toFixed(unit === 0 ? 0 : 1)} ${UNITS[unit] ?? ''}`;
 }
 
+/** 90 -> "90 s", 600 -> "10 min", 7200 -> "2 h"; what is left over is rounded down. */
+export function formatDuration(seconds: number): string {
+  if (seconds < 120) return `${String(Math.floor(seconds))} s`;
+  if (seconds < 7200) return `${String(Math.floor(seconds / 60))} min`;
+  return `${String(Math.floor(seconds / 3600))} h`;
+}
+
 /** Columns as wide as their widest cell, without a line end after the last row. */
 export function formatTable(
   header: readonly string[],

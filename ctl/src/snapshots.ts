@@ -48,6 +48,7 @@ export function snapshotJson(s: Snapshot): object {
   return {
     minor: s.minor,
     block_device: s.blockDevice,
+    stable_id: s.stableId,
     cow_file: s.cowFile,
     image_device: s.imageDevice,
     state: stateName(s.state),
@@ -60,6 +61,9 @@ export function snapshotJson(s: Snapshot): object {
       seq_id: Number(s.cookie?.seqId ?? 0n),
       nonce: s.cookie?.nonce ?? '',
     },
+    lease: s.lease
+      ? { duration_seconds: s.lease.durationSeconds, remaining_seconds: s.lease.remainingSeconds }
+      : null,
   };
 }
 

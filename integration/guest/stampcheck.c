@@ -66,10 +66,10 @@ static uint64_t *read_target(uint32_t index, const char *path)
 	return seqs;
 }
 
-static void check_newest(const struct record *r, const uint64_t *seqs)
+static void check_newest(const struct record *r, const uint64_t *seqs, const unsigned char *torn)
 {
 	for (uint32_t i = 0; i < r->nr_sectors; i++)
-		if (seqs[r->sector + i] < r->seq)
+		if (seqs[r->sector + i] < r->seq && !torn[r->sector + i])
 			complain("file %u sector %" PRIu64 ": write %" PRIu64 " ended before, but "
 				 "the image has %" PRIu64,
 				 r->target, r->sector + i, r->seq, seqs[r->sector + i]);
@@ -97,23 +97,24 @@ static void claim(const struct record *r, const uint64_t *seqs, unsigned char *c
 			claimed[r->sector + i] = 1;
 }
 
-// A store that was under way at the instant may have left the pieces of two stamps.
-static void excuse(const struct record *r, struct call c, const uint64_t *seqs, unsigned char *claimed)
+// A store that was under way at the instant may have left the pieces of two stamps: neither of them is missed there.
+static void excuse(const struct record *r, struct call c, const uint64_t *seqs, unsigned char *torn)
 {
 	if (r->seq <= c.end && r->done >= c.begin)
 		for (uint32_t i = 0; i < r->nr_sectors; i++)
 			if (!seqs[r->sector + i])
-				claimed[r->sector + i] = 1;
+				torn[r->sector + i] = 1;
 }
 
 static int check_image(struct call call, const char *path)
 {
 	uint64_t *seqs[MAX_TARGETS], newest = 0, nr_sectors = 0;
-	unsigned char *claimed[MAX_TARGETS];
+	unsigned char *claimed[MAX_TARGETS], *torn[MAX_TARGETS];
 
 	for (uint32_t t = 0; t < the_log->nr_targets; t++) {
 		seqs[t] = read_target(t, path);
 		claimed[t] = allocate(the_log->targets[t].nr_sectors);
+		torn[t] = allocate(the_log->targets[t].nr_sectors);
 		nr_sectors += the_log->targets[t].nr_sectors;
 		for (uint64_t i = 0; i < the_log->targets[t].nr_sectors; i++)
 			if (seqs[t][i] > newest)
@@ -130,15 +131,19 @@ static int check_image(struct call call, const char *path)
 
 		claim(r, seqs[r->target], claimed[r->target]);
 		if (the_log->targets[r->target].torn_writes)
-			excuse(r, call, seqs[r->target], claimed[r->target]);
+			excuse(r, call, seqs[r->target], torn[r->target]);
+	}
+	for (uint64_t i = 0; i < nr_records; i++) {
+		const struct record *r = &the_log->records[i];
+
 		if (r->done < instant)
-			check_newest(r, seqs[r->target]);
+			check_newest(r, seqs[r->target], torn[r->target]);
 		if (the_log->targets[r->target].whole_writes)
 			check_whole(r, seqs[r->target]);
 	}
 	for (uint32_t t = 0; t < the_log->nr_targets; t++)
 		for (uint64_t i = 0; i < the_log->targets[t].nr_sectors; i++)
-			if (!claimed[t][i])
+			if (!claimed[t][i] && !torn[t][i])
 				complain("file %u sector %" PRIu64 ": %s", t, i,
 					 seqs[t][i] ? "nobody wrote what is there" : "no stamp, or a damaged one");
 	printf("%" PRIu64 " sectors, newest write %" PRIu64 ", %" PRIu64 " wrong\n", nr_sectors, newest,

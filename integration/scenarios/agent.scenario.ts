@@ -30,6 +30,7 @@ describe('the agent', () => {
     disks: [
       { name: 'data', sizeMib: 96 },
       { name: 'spare', sizeMib: 64 },
+      { name: 'many', sizeMib: 800 },
     ],
   });
   let host: FleetHost;
@@ -424,15 +425,59 @@ describe('the agent', () => {
     await restartAgent();
   });
 
+  /** Memory of the agent in KiB: what it uses now, or the most that it ever did. */
+  async function memoryKib(which: 'VmRSS' | 'VmHWM'): Promise<number> {
+    return Number(await vm.sh(`awk '/^${which}/ { print $2 }' /proc/$(cat /run/eliod.pid)/status`));
+  }
+
+  it('needs 150 MiB at most for 24 devices and four streams to slow readers', async () => {
+    const disk = (await vm.sh(`readlink -f ${vm.disk('many')}`)).trim();
+    const parts = Array.from({ length: 24 }, (_, i) => `${disk}${String(i + 1)}`);
+    const table = ['label: gpt', ...parts.map(() => 'size=32MiB'), ''].join('\n');
+    await vm.sh(`sfdisk -q ${disk} && udevadm settle`, { stdin: table });
+    await vm.sh(
+      `for i in $(seq 24); do mkfs.ext4 -q ${disk}$i && mkdir -p /m$i && mount ${disk}$i /m$i || exit 1; done`,
+    );
+    // What an image has to tell: no zeros, which streams leave out.
+    await vm.sh('for i in 1 2 3 4; do head -c 24M /dev/urandom > /m$i/data; done; sync');
+    await restartAgent();
+    const minors: number[] = [];
+    for (const [i, blockDevice] of parts.entries()) {
+      const cowFile = `/m${String(i + 1)}/cow`;
+      const { minor } = await setUp({ blockDevice, cowFile, cowSizeBytes: BigInt(3 * MIB) });
+      minors.push(minor);
+    }
+    const readSlowly = async (minor: number): Promise<number> => {
+      const client = new Api(host, fleet().tls);
+      const { messages } = client.stream(
+        DataServiceService.readBlocks,
+        ReadBlocksRequest.fromPartial({ minor }),
+      );
+      let count = 0;
+      for await (const message of messages) {
+        count += message.content ? 1 : 0;
+        await sleep(250);
+      }
+      client.close();
+      return count;
+    };
+    const counts = await Promise.all(minors.slice(0, 4).map(readSlowly));
+    assert.ok(
+      counts.every((count) => count >= 24),
+      String(counts),
+    );
+    const peakMib = (await memoryKib('VmHWM')) / 1024;
+    assert.ok(peakMib <= 150, `${peakMib.toFixed(0)} MiB`);
+    for (const minor of minors) await destroy(minor);
+    await vm.sh('umount /m[0-9]*');
+  });
+
   it('keeps nothing of streams that are given up', async () => {
     const { minor } = await setUp();
-    const pid = (await vm.sh('cat /run/eliod.pid')).trim();
-    const measure = async (): Promise<{ kib: number; files: number }> => {
-      const [kib = '', files = ''] = (
-        await vm.sh(`awk '/^VmRSS/ { print $2 }' /proc/${pid}/status; ls /proc/${pid}/fd | wc -l`)
-      ).split('\n');
-      return { kib: Number(kib), files: Number(files) };
-    };
+    const measure = async (): Promise<{ kib: number; files: number }> => ({
+      kib: await memoryKib('VmRSS'),
+      files: Number(await vm.sh('ls /proc/$(cat /run/eliod.pid)/fd | wc -l')),
+    });
     const cancel = async (count: number): Promise<void> => {
       for (let i = 0; i < count; i++) {
         const { messages, cancel: giveUp } = api.stream(

@@ -35,6 +35,13 @@ describe('the instant of a snapshot', () => {
     await vm().sh('rm -f /tmp/log');
   });
 
+  // Only after a failure is there anything left to end: it must not be the others' failure, too.
+  afterEach(async () => {
+    await vm().run(
+      `test ! -e /tmp/log || timeout 60 ${tests}/stamper stop /tmp/log; ${tests}/ioctl-tool destroy 0; rm -f /t/[abc] /t/cow*`,
+    );
+  });
+
   function makePartition(disk: string): string {
     return `printf 'label: dos\\nstart=${partitionStart}, type=83\\n' | sfdisk -q ${disk}`;
   }

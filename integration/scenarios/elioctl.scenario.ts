@@ -185,6 +185,41 @@ describe('elioctl', () => {
       await assertNothingLeft();
     });
 
+    it('tell what happens, and give a snapshot a lease', async () => {
+      await elioctl.check('setup-snapshot', '--lease', '600', data, '/t/data/cow', '0');
+      const leaseOf = async (): Promise<number | undefined> => {
+        const list = await elioctl.check('list', '--output', 'json');
+        const [only] = JSON.parse(list) as { lease: { duration_seconds: number } | null }[];
+        return only?.lease?.duration_seconds;
+      };
+      assert.equal(await leaseOf(), 600);
+      assert.match(
+        await elioctl.check('renew-lease', '--dry-run', '--lease', '7200', '0'),
+        /have a lease that ends 2 h after it was last used/,
+      );
+      await elioctl.check('renew-lease', '0');
+      assert.equal(await leaseOf(), 600);
+      await elioctl.check('renew-lease', '--lease', '0', '0');
+      assert.equal(await leaseOf(), undefined);
+      const first = await elioctl.check('events', '--count', '1', '--output', 'json');
+      const event = JSON.parse(first) as Record<string, unknown>;
+      assert.deepEqual(
+        [event['event'], event['from'], event['to'], event['minor']],
+        ['state_changed', 'none', 'snapshot', 0],
+      );
+      await elioctl.check('transition-to-incremental', '0');
+      const token = String(event['resume_token']);
+      const next = await elioctl.check('events', '--count', '1', '--resume-token', token);
+      assert.match(next, /^20\S+Z \S+ 0 \/dev\/\S+ state: snapshot -> incremental\n$/);
+      assert.match(await refused(exit.state, 'renew-lease', '0'), /snapshot/);
+      assert.match(
+        await refused(exit.usage, 'events', '--resume-token', 'other.1'),
+        /begin anew|without a token/,
+      );
+      await elioctl.check('destroy', '0');
+      await assertNothingLeft();
+    });
+
     it('show what ignoring errors is set to', async () => {
       await elioctl.check('setup-snapshot', '-i', data, '/t/data/cow', '3');
       const info = JSON.parse(await elioctl.check('info', '3')) as Record<string, unknown>;

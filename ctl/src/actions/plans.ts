@@ -6,6 +6,7 @@ import type { BlockDevice } from '../../../proto/gen/elio/v1/host.js';
 import type {
   ReconfigureSnapshotRequest,
   ReloadSnapshotRequest,
+  RenewLeaseRequest,
   SetupSnapshotRequest,
   TransitionToSnapshotRequest,
 } from '../../../proto/gen/elio/v1/snapshot.js';
@@ -15,7 +16,7 @@ import type { Destination } from '../backup/destination.js';
 import { findDevice } from '../backup/origin.js';
 import { smallestCowSizeMib } from '../../../agent/src/driver/cow-size.js';
 import { CliError, EXIT, type ExitCode } from '../errors.js';
-import { formatBytes } from '../output.js';
+import { formatBytes, formatDuration } from '../output.js';
 import { listSnapshots, stateName } from '../snapshots.js';
 
 /** A refusal like one of the agent's. */
@@ -223,6 +224,20 @@ export async function planReconfigure(
     connection,
     `change the limit of the index cache of snapshot ${String(s.minor)} from ${formatBytes(s.cacheSizeBytes)} to ${limit}`,
   );
+}
+
+export async function planRenewLease(
+  connection: Connection,
+  request: RenewLeaseRequest,
+): Promise<string> {
+  const s = await snapshotOf(connection, request.minor);
+  checkState(connection, s, TrackerState.TRACKER_STATE_ACTIVE_SNAPSHOT);
+  const seconds = request.leaseSeconds ?? s.lease?.durationSeconds ?? 0;
+  const what =
+    seconds === 0
+      ? 'have no lease'
+      : `have a lease that ends ${formatDuration(seconds)} after it was last used`;
+  return plan(connection, `let snapshot ${String(s.minor)} of ${s.blockDevice} ${what}`);
 }
 
 /** What to expect of a file of which an interrupted run has left something. */

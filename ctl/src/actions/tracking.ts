@@ -11,6 +11,7 @@ import {
   planDestroy,
   planReconfigure,
   planReload,
+  planRenewLease,
   planSetup,
   planTransitionToIncremental,
   planTransitionToSnapshot,
@@ -22,7 +23,12 @@ export interface CacheOptions extends ChangeOptions {
   c: bigint;
 }
 
-export interface CowSizeOptions extends ChangeOptions {
+export interface LeaseOptions extends ChangeOptions {
+  /** Seconds; 0: none. */
+  lease?: number;
+}
+
+export interface TransitionOptions extends LeaseOptions {
   f: bigint;
 }
 
@@ -30,7 +36,7 @@ export interface ReloadOptions extends CacheOptions {
   i?: true;
 }
 
-export interface SetupOptions extends ReloadOptions, CowSizeOptions {}
+export interface SetupOptions extends ReloadOptions, TransitionOptions {}
 
 export interface DestroyOptions extends ChangeOptions {
   yes?: true;
@@ -51,7 +57,7 @@ export async function setupSnapshot(
     cacheSizeBytes: options.c,
     ignoreErrors: options.i === true,
     requestId: randomUUID(),
-    leaseSeconds: 0,
+    leaseSeconds: options.lease ?? 0,
   });
   await runOnHosts(command, options, {
     run: async (connection) => {
@@ -113,14 +119,14 @@ export async function transitionToSnapshot(
   command: Command,
   cowFile: string,
   minor: number,
-  options: CowSizeOptions,
+  options: TransitionOptions,
 ): Promise<void> {
   const requestOf = (connection: Connection) => ({
     minor,
     cowFile: hostPath(connection, cowFile, 'cow file'),
     cowSizeBytes: options.f,
     requestId: randomUUID(),
-    leaseSeconds: 0,
+    leaseSeconds: options.lease ?? 0,
   });
   await runOnHosts(command, options, {
     run: async (connection) => {
@@ -128,6 +134,19 @@ export async function transitionToSnapshot(
       return (await connection.snapshots.transitionToSnapshot(request, SLOW_CALL_MS)).snapshot;
     },
     plan: async (connection) => planTransitionToSnapshot(connection, requestOf(connection)),
+    form: SNAPSHOT,
+  });
+}
+
+export async function renewLease(
+  command: Command,
+  minor: number,
+  options: LeaseOptions,
+): Promise<void> {
+  const request = { minor, leaseSeconds: options.lease };
+  await runOnHosts(command, options, {
+    run: async (connection) => (await connection.snapshots.renewLease(request)).snapshot,
+    plan: (connection) => planRenewLease(connection, request),
     form: SNAPSHOT,
   });
 }

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { parseCount, parseMinor, parseSeconds } from '../arguments.js';
 import { hostOutputOption, outputOption } from '../options.js';
 import type { DoctorOptions } from '../actions/doctor.js';
+import type { EventsOptions } from '../actions/events.js';
 import type { InquiryOptions } from '../actions/inquiry.js';
 import type { WatchOptions } from '../actions/watch.js';
 
@@ -63,6 +64,20 @@ export function addInquiry(program: Command): void {
     .action(async (options: WatchOptions, command: Command) => {
       const { watch } = await import('../actions/watch.js');
       await watch(command, options);
+    });
+
+  program
+    .command('events')
+    .summary('print what happens to the snapshots of one or several hosts, when it happens')
+    .description(
+      'Print what happens to the snapshots of one or several hosts, when it happens: changes of state, how full the COW file is (50, 80 and 95 %), when it will overflow, failures, ended leases. It begins with the snapshots that there are, and goes on where it was when a connection breaks. It ends after --count events, or when it is interrupted.',
+    )
+    .option('--resume-token <token>', 'go on behind that event of this host (in --output json)')
+    .option('--count <n>', 'end after that many events', parseCount)
+    .addOption(outputOption())
+    .action(async (options: EventsOptions, command: Command) => {
+      const { events } = await import('../actions/events.js');
+      await events(command, options);
     });
 
   program

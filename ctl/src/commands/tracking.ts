@@ -8,15 +8,17 @@ import {
   dryRunOption,
   hostOutputOption,
   ignoreErrorsOption,
+  leaseOption,
   yesOption,
 } from '../options.js';
 import type {
   CacheOptions,
   ChangeOptions,
-  CowSizeOptions,
   DestroyOptions,
+  LeaseOptions,
   ReloadOptions,
   SetupOptions,
+  TransitionOptions,
 } from '../actions/tracking.js';
 
 /** A command that changes something on each of its hosts. */
@@ -69,6 +71,7 @@ export function addTracking(program: Command): void {
     .addOption(cacheOption())
     .addOption(cowSizeOption())
     .addOption(ignoreErrorsOption())
+    .addOption(leaseOption())
     .argument('<block device>', 'the device, mounted read-write')
     .argument('<cow file>', 'a new file on that filesystem, or a COW file that is not in use')
     .argument('<minor>', 'number of the image device', parseMinor)
@@ -107,11 +110,27 @@ export function addTracking(program: Command): void {
     'No write is missed between the two. The old COW file is for update-img.',
   )
     .addOption(cowSizeOption())
+    .addOption(leaseOption())
     .argument('<cow file>', 'a new file on the filesystem of the device')
     .argument('<minor>', 'number of the snapshot', parseMinor)
-    .action(async (cowFile: string, minor: number, options: CowSizeOptions, command: Command) => {
-      const { transitionToSnapshot } = await import('../actions/tracking.js');
-      await transitionToSnapshot(command, cowFile, minor, options);
+    .action(
+      async (cowFile: string, minor: number, options: TransitionOptions, command: Command) => {
+        const { transitionToSnapshot } = await import('../actions/tracking.js');
+        await transitionToSnapshot(command, cowFile, minor, options);
+      },
+    );
+
+  change(
+    program,
+    'renew-lease',
+    'begin the lease of a snapshot anew, as its use does',
+    'With --lease it gets another one.',
+  )
+    .addOption(leaseOption())
+    .argument('<minor>', 'number of the snapshot', parseMinor)
+    .action(async (minor: number, options: LeaseOptions, command: Command) => {
+      const { renewLease } = await import('../actions/tracking.js');
+      await renewLease(command, minor, options);
     });
 
   change(

@@ -6,6 +6,11 @@ import { Server, ServerCredentials, status, type handleUnaryCall } from '@grpc/g
 import { cowUsedBytes } from '../../../agent/src/driver/cow-size.js';
 import { AgentError, toServiceError } from '../../../agent/src/errors.js';
 import {
+  EventServiceService,
+  WatchEventsResponse,
+  type EventServiceServer,
+} from '../../../proto/gen/elio/v1/event.js';
+import {
   BlockDevice,
   GetHostResponse,
   HostServiceService,
@@ -66,6 +71,7 @@ export class StubAgent {
     for (const snapshot of snapshots) agent.snapshots.set(snapshot.minor, snapshot);
     agent.server.addService(SnapshotServiceService, agent.snapshotHandlers());
     agent.server.addService(HostServiceService, agent.hostHandlers());
+    agent.server.addService(EventServiceService, agent.eventHandlers());
     const read = (file: string): Buffer => readFileSync(join(certificates, file));
     const pair = { cert_chain: read(`${name}.crt`), private_key: read(`${name}.key`) };
     const credentials = ServerCredentials.createSsl(read('ca.crt'), [pair], true);
@@ -119,6 +125,25 @@ export class StubAgent {
         }),
       ),
       listBlockDevices: unary(() => ({ blockDevices: [this.device()] })),
+    };
+  }
+
+  /** Event n is a COW file n % full, its token n. Each stream breaks behind its second event. */
+  private eventHandlers(): EventServiceServer {
+    return {
+      watchEvents: (call) => {
+        const last = Number(call.request.resumeToken);
+        for (const percent of [last + 1, last + 2]) {
+          const value = { percent, usedBytes: 0n, sizeBytes: 0n };
+          call.write(
+            WatchEventsResponse.fromPartial({
+              resumeToken: String(percent),
+              event: { $case: 'cowFill', value },
+            }),
+          );
+        }
+        call.emit('error', { code: status.UNAVAILABLE, details: 'the stub breaks the stream' });
+      },
     };
   }
 
