@@ -2,10 +2,11 @@
 // Handlers as promises and generators. This is the one place where errors become gRPC statuses.
 import { Readable, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import type {
-  handleClientStreamingCall,
-  handleServerStreamingCall,
-  handleUnaryCall,
+import {
+  Metadata,
+  type handleClientStreamingCall,
+  type handleServerStreamingCall,
+  type handleUnaryCall,
 } from '@grpc/grpc-js';
 import { toServiceError } from '../errors.js';
 
@@ -57,6 +58,8 @@ export function serverStream<Q, A>(
         failure = error;
       }
     }
+    // The first message may be long in coming: the client is told that the agent has heard it.
+    call.sendMetadata(new Metadata());
     const source = Readable.from(messages(), { highWaterMark: 2 });
     const sink: Writable = call;
     pipeline(source, sink, { signal: abort.signal, end: false }).then(

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { WatchEventsResponse } from '../../../proto/gen/elio/v1/event.js';
 import { globalOptions, hostsOf, type Connection, type Host } from '../connection.js';
-import { CliError, EXIT, messageOf } from '../errors.js';
+import { CliError, EXIT } from '../errors.js';
 import { eventJson, eventLine } from '../event-lines.js';
 import { fromGrpc } from '../grpc-errors.js';
 import { askAll } from '../hosts/ask.js';
@@ -49,30 +49,33 @@ export async function events(command: Command, options: EventsOptions): Promise<
 
 /** Hands over the events of a host, and goes on where it was when the connection breaks. */
 async function follow(host: Host, token: string, take: Take, signal: AbortSignal): Promise<void> {
-  let last = token;
-  let isConnected = false;
+  const at = { token, isConnected: false, isThere: false };
   const note = (message: string): void => {
     process.stderr.write(`elioctl: ${message}\n`);
   };
+  const connected = (): void => {
+    at.isConnected = true;
+    at.isThere = true;
+  };
   const takeOne = (event: WatchEventsResponse): void => {
-    last = event.resumeToken;
-    isConnected = true;
+    at.token = event.resumeToken;
     take(host.label, event);
   };
   while (!signal.aborted) {
     try {
-      await readEvents(host, last, takeOne, signal);
+      await readEvents(host, at.token, connected, takeOne, signal);
     } catch (error) {
-      const isLost = error instanceof CliError && error.reason === 'EVENTS_LOST';
-      if (isLost && last !== token) {
+      // Once there, a host is waited for.
+      if (!at.isThere || !(error instanceof CliError)) throw error;
+      if (error.reason === 'EVENTS_LOST' && at.token !== token) {
         note(`${host.label}: the agent no longer has what happened meanwhile: from here on anew`);
-        last = '';
+        at.token = '';
         continue;
       }
-      // Once there, a host is waited for. A refusal has a reason, a broken connection none.
-      if (last === token || !(error instanceof CliError) || error.reason !== '') throw error;
-      if (isConnected) note(`${messageOf(error)}: trying again`);
-      isConnected = false;
+      // A refusal has a reason, a broken connection none.
+      if (error.reason !== '') throw error;
+      if (at.isConnected) note(`${error.message}: trying again`);
+      at.isConnected = false;
     }
     await sleep(RETRY_MS, undefined, { signal }).catch(() => undefined);
   }
@@ -81,11 +84,13 @@ async function follow(host: Host, token: string, take: Take, signal: AbortSignal
 async function readEvents(
   host: Host,
   resumeToken: string,
+  connected: () => void,
   take: (event: WatchEventsResponse) => void,
   signal: AbortSignal,
 ): Promise<void> {
   const connection: Connection = host.connect();
   const call = connection.events.watchEvents({ resumeToken });
+  call.once('metadata', connected);
   const cancel = (): void => {
     call.cancel();
   };
