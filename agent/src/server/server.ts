@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readFile } from 'node:fs/promises';
+import { setDefaultHighWaterMark } from 'node:stream';
 import { Server } from '@grpc/grpc-js';
 import { loadFileDescriptorSetFromBuffer } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
@@ -28,6 +29,7 @@ const DESCRIPTORS = new URL('../../../elio.binpb', import.meta.url);
 
 const GRACE_MS = 10_000;
 const MAX_MESSAGE_SIZE = 4 << 20;
+const WAITING_MESSAGES = 2;
 const KEEPALIVE_TIME_MS = 10_000;
 const KEEPALIVE_TIMEOUT_MS = 10_000;
 
@@ -62,6 +64,8 @@ export class AgentServer {
     observer: CallObserver,
     services: Services,
   ) {
+    // Of all streams of objects: 16 messages of a MiB, the usual number, would wait for each slow reader.
+    setDefaultHighWaterMark(true, WAITING_MESSAGES);
     this.grpc = new Server({
       'grpc.max_receive_message_length': MAX_MESSAGE_SIZE,
       'grpc.max_concurrent_streams': limits.streams_per_connection,
