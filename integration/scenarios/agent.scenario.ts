@@ -19,7 +19,7 @@ import { startAgent, unloadModule, type FleetHost } from '../harness/fleet.js';
 import { rounds } from '../harness/length.js';
 import { useFleet } from '../harness/scenario.js';
 import type { Vm } from '../harness/vm.js';
-import { mountExt4 } from './driver.js';
+import { mkfs, mountExt4 } from './driver.js';
 
 const roles: readonly Role[] = ['viewer', 'operator', 'admin'];
 const MIB = 1024 * 1024;
@@ -436,7 +436,7 @@ describe('the agent', () => {
     const table = ['label: gpt', ...parts.map(() => 'size=32MiB'), ''].join('\n');
     await vm.sh(`sfdisk -q ${disk} && udevadm settle`, { stdin: table });
     await vm.sh(
-      `for i in $(seq 24); do mkfs.ext4 -q ${disk}$i && mkdir -p /m$i && mount ${disk}$i /m$i || exit 1; done`,
+      `for i in $(seq 24); do ${mkfs('ext4', `${disk}$i`)} && mkdir -p /m$i && mount ${disk}$i /m$i || exit 1; done`,
     );
     // What an image has to tell: no zeros, which streams leave out.
     await vm.sh('for i in 1 2 3 4; do head -c 16M /dev/urandom > /m$i/data; done; sync');

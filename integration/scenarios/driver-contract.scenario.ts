@@ -2,6 +2,7 @@
 // The ioctl interface byte by byte, as the unchanged binaries of elastio-snap 0.12.2 use it (integration/guest/contract.c).
 import assert from 'node:assert/strict';
 import { useVm } from '../harness/scenario.js';
+import { mkfs } from './driver.js';
 
 describe('driver contract', () => {
   const vm = useVm({
@@ -16,7 +17,7 @@ describe('driver contract', () => {
   before(async () => {
     await vm().sh('insmod /opt/elio/elastio-snap.ko && mkdir /t /t/origin /t/readonly /t/other');
     for (const name of ['origin', 'unmounted', 'readonly', 'other'])
-      await vm().sh(`mkfs.ext4 -q ${vm().disk(name)}`);
+      await vm().sh(mkfs('ext4', vm().disk(name)));
     for (const name of ['origin', 'other']) await vm().sh(`mount ${vm().disk(name)} /t/${name}`);
     await vm().sh(`mount -o ro ${vm().disk('readonly')} /t/readonly`);
   });

@@ -9,6 +9,7 @@ import {
   info,
   ioctl,
   loadDriver,
+  mkfs,
   mountExt4,
   states,
   tests,
@@ -216,7 +217,7 @@ describe('a tracker whose filesystem is unmounted', () => {
     await ioctl(vm(), 'destroy', 0);
 
     await vm().sh(
-      `umount /t; modprobe loop && truncate -s 64M /tmp/disk && mkfs.ext4 -qF /tmp/disk && losetup /dev/loop0 /tmp/disk && mount /dev/loop0 /t`,
+      `umount /t; modprobe loop && truncate -s 64M /tmp/disk && ${mkfs('ext4', '/tmp/disk', '-F')} && losetup /dev/loop0 /tmp/disk && mount /dev/loop0 /t`,
     );
     await ioctl(vm(), 'setup', '/dev/loop0', '/t/cow1', 0, 4);
     await vm().sh('umount /t && losetup -d /dev/loop0 && ! losetup /dev/loop0 2> /dev/null');

@@ -8,6 +8,7 @@ import {
   insmod,
   ioctl,
   loadDriver,
+  mkfs,
   mountExt4,
   tests,
   tryIoctl,
@@ -75,7 +76,7 @@ describe('many trackers', () => {
     );
     await vm().sh(
       `set -e; for n in $(seq ${count}); do
-         mkfs.ext4 -q -O ^has_journal ${disk}-part$n; mkdir -p /m/$n; mount ${disk}-part$n /m/$n
+         ${mkfs('ext4', `${disk}-part$n`, '-O ^has_journal')}; mkdir -p /m/$n; mount ${disk}-part$n /m/$n
          head -c 512K /dev/urandom > /m/$n/file; sync -f /m/$n/file
          ${tests}/ioctl-tool setup ${disk}-part$n /m/$n/cow $((n - 1)) 2 > /dev/null
          dd if=/dev/elastio-snap$((n - 1)) bs=1M iflag=direct status=none | md5sum > /tmp/sum$n

@@ -7,6 +7,7 @@ import { repository } from '../harness/cache.js';
 import { rounds } from '../harness/length.js';
 import { debianPackages } from '../harness/packages.js';
 import { useVm } from '../harness/scenario.js';
+import { mkfs } from './driver.js';
 
 const manifest = readFileSync(join(repository, 'package.json'), 'utf8');
 const { version } = JSON.parse(manifest) as { version: string };
@@ -37,7 +38,7 @@ for (const suite of suites)
     async function mount(name: string, directory: string, mode: string): Promise<void> {
       const disk = vm().disk(name);
       await vm().sh(
-        `mkfs.ext4 -q ${disk} && mkdir -p ${directory} && mount ${disk} ${directory} && chmod ${mode} ${directory}`,
+        `${mkfs('ext4', disk)} && mkdir -p ${directory} && mount ${disk} ${directory} && chmod ${mode} ${directory}`,
       );
     }
 
