@@ -11,6 +11,11 @@ import { LEAST_ROLE, mayCall } from '../../agent/src/server/roles.js';
 import { DataServiceService, ReadBlocksRequest } from '../../proto/gen/elio/v1/data.js';
 import { EventServiceService, type WatchEventsResponse } from '../../proto/gen/elio/v1/event.js';
 import { HostServiceService } from '../../proto/gen/elio/v1/host.js';
+import {
+  BeginRestoreRequest,
+  RestoreServiceService,
+  type GetRestoreResponse,
+} from '../../proto/gen/elio/v1/restore.js';
 import { SetupSnapshotRequest, SnapshotServiceService } from '../../proto/gen/elio/v1/snapshot.js';
 import { TrackerState, type Snapshot } from '../../proto/gen/elio/v1/types.js';
 import { Api, ApiError, type Role } from '../harness/api.js';
@@ -470,6 +475,27 @@ describe('the agent', () => {
     assert.ok(peakMib <= 150, `${peakMib.toFixed(0)} MiB`);
     for (const minor of minors) await destroy(minor);
     await vm.sh('umount /m[0-9]*');
+  });
+
+  it('tells how far the verification of a restore is, and ends it', async () => {
+    const restores = RestoreServiceService;
+    const { restoreId } = await api.call(
+      restores.beginRestore,
+      BeginRestoreRequest.fromPartial({
+        targetDevice: vm.disk('many'),
+        sizeBytes: BigInt(800 * MIB),
+      }),
+    );
+    const far = (): Promise<GetRestoreResponse> => api.call(restores.getRestore, { restoreId });
+    assert.equal((await far()).verifiedBytes, 0n);
+    const committed = assert.rejects(
+      api.call(restores.commitRestore, { restoreId, sha256Tree: '' }),
+      refusal(status.CANCELLED, 'RESTORE_ABORTED', /unusable/),
+    );
+    await until('something was verified', async () => (await far()).verifiedBytes > 0n);
+    await api.call(restores.abortRestore, { restoreId });
+    await committed;
+    await assert.rejects(far(), refusal(status.NOT_FOUND, 'NO_SUCH_RESTORE'));
   });
 
   it('keeps nothing of streams that are given up', async () => {

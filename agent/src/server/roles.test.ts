@@ -43,6 +43,7 @@ describe('roles', () => {
     assert.ok(isMutating('/elio.v1.SnapshotService/DestroySnapshot'));
     assert.ok(isMutating('/elio.v1.RestoreService/WriteBlocks'));
     assert.ok(!isMutating('/elio.v1.DataService/ReadBlocks'));
+    assert.ok(!isMutating('/elio.v1.RestoreService/GetRestore'));
     assert.ok(!isMutating('/elio.v1.SnapshotService/ListSnapshots'));
   });
 

@@ -32,6 +32,7 @@ export const LEAST_ROLE: Readonly<Record<string, Role>> = {
   '/elio.v1.RestoreService/BeginRestore': 'admin',
   '/elio.v1.RestoreService/WriteBlocks': 'admin',
   '/elio.v1.RestoreService/CommitRestore': 'admin',
+  '/elio.v1.RestoreService/GetRestore': 'admin',
   '/elio.v1.RestoreService/AbortRestore': 'admin',
   '/grpc.health.v1.Health/Check': 'viewer',
   '/grpc.health.v1.Health/Watch': 'viewer',
@@ -48,7 +49,9 @@ export function mayCall(role: Role, path: string): boolean {
 export function isMutating(path: string): boolean {
   const name = path.slice(path.lastIndexOf('/') + 1);
   return (
-    LEAST_ROLE[path] !== undefined && LEAST_ROLE[path] !== 'viewer' && !/^(List|Read)/.test(name)
+    LEAST_ROLE[path] !== undefined &&
+    LEAST_ROLE[path] !== 'viewer' &&
+    !/^(Get|List|Read)/.test(name)
   );
 }
 

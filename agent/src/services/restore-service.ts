@@ -10,6 +10,8 @@ import {
   type BeginRestoreRequest,
   type CommitRestoreRequest,
   type CommitRestoreResponse,
+  type GetRestoreRequest,
+  type GetRestoreResponse,
   type RestoreServiceServer,
   type WriteBlocksRequest,
   type WriteBlocksResponse,
@@ -42,14 +44,22 @@ interface Restore {
   device: DeviceWriter;
   idle: NodeJS.Timeout;
   writers: number;
+  writtenBytes: bigint;
+  verifiedBytes: bigint;
+  /** Aborted when the target is given up. */
+  end: AbortController;
 }
 
 function precondition(reason: string, message: string, target: string): AgentError {
   return new AgentError(status.FAILED_PRECONDITION, reason, message, { device: target });
 }
 
-/** The checksum of the first bytes of a target, as CommitRestore defines it; read from the device, not from memory. */
-async function sha256Tree(target: string, sizeBytes: bigint): Promise<string> {
+/**
+ * The checksum of what a target holds of a restore, as CommitRestore defines it; read from the device, not from memory. It rejects
+ * when the signal is aborted.
+ */
+async function sha256Tree(restore: Restore, signal: AbortSignal): Promise<string> {
+  const { target, sizeBytes } = restore;
   const tree = createHash('sha256');
   const buffer = alignedBuffer(CHUNK_SIZE);
   const device = await openDirect(target);
@@ -58,6 +68,16 @@ async function sha256Tree(target: string, sizeBytes: bigint): Promise<string> {
       const length = Math.min(CHUNK_SIZE, Number(sizeBytes) - offset);
       await readDevice(device, buffer.subarray(0, alignedLength(length)), offset, length);
       tree.update(chunkDigest(buffer.subarray(0, length)));
+      restore.verifiedBytes = BigInt(offset + length);
+      restore.idle.refresh();
+      if (signal.aborted) {
+        throw new AgentError(
+          status.CANCELLED,
+          'RESTORE_ABORTED',
+          `the restore to ${target} was given up before it was verified: it is unusable`,
+          { device: target },
+        );
+      }
     }
   } finally {
     await device.close();
@@ -78,7 +98,8 @@ export class RestoreService {
     return {
       beginRestore: unary((r) => this.begin(r)),
       writeBlocks: clientStream((r) => this.write(r)),
-      commitRestore: unary((r) => this.commit(r)),
+      commitRestore: unary((r, signal) => this.commit(r, signal)),
+      getRestore: unary((r) => Promise.resolve(this.get(r))),
       abortRestore: unary((r) => this.abort(r)),
     };
   }
@@ -145,6 +166,9 @@ export class RestoreService {
         sizeBytes: r.sizeBytes,
         device,
         writers: 0,
+        writtenBytes: 0n,
+        verifiedBytes: 0n,
+        end: new AbortController(),
         idle: setTimeout(() => void this.giveUp(id), IDLE_LIMIT_MS).unref(),
       };
       this.restores.set(id, restore);
@@ -174,6 +198,7 @@ export class RestoreService {
     if (!restore) return;
     this.restores.delete(id);
     clearTimeout(restore.idle);
+    restore.end.abort();
     await restore.device.close();
   }
 
@@ -235,7 +260,9 @@ export class RestoreService {
           restore.writers += 1;
         }
         restore.idle.refresh();
-        writtenBytes += await this.writeMessage(restore, message, scratch);
+        const written = await this.writeMessage(restore, message, scratch);
+        writtenBytes += written;
+        restore.writtenBytes += written;
       }
     } finally {
       if (restore) restore.writers -= 1;
@@ -252,12 +279,15 @@ export class RestoreService {
     );
   }
 
-  private async commit(r: CommitRestoreRequest): Promise<CommitRestoreResponse> {
+  private async commit(
+    r: CommitRestoreRequest,
+    signal: AbortSignal,
+  ): Promise<CommitRestoreResponse> {
     const restore = this.find(r.restoreId);
     this.checkNoWriters(restore);
     try {
       await restore.device.sync();
-      const actual = await sha256Tree(restore.target, restore.sizeBytes);
+      const actual = await sha256Tree(restore, AbortSignal.any([signal, restore.end.signal]));
       if (actual !== r.sha256Tree) {
         throw new AgentError(
           status.DATA_LOSS,
@@ -270,6 +300,11 @@ export class RestoreService {
     } finally {
       await this.giveUp(restore.id);
     }
+  }
+
+  private get({ restoreId }: GetRestoreRequest): GetRestoreResponse {
+    const { target, sizeBytes, writtenBytes, verifiedBytes } = this.find(restoreId);
+    return { targetDevice: target, sizeBytes, writtenBytes, verifiedBytes };
   }
 
   private async abort(r: AbortRestoreRequest): Promise<AbortRestoreResponse> {

@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { open, type FileHandle } from 'node:fs/promises';
 import { Readable, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import type { WriteBlocksRequest } from '../../../proto/gen/elio/v1/restore.js';
 import { SLOW_CALL_MS, type Connection } from '../connection.js';
@@ -18,6 +19,9 @@ import { Progress } from '../progress.js';
 
 /** The commit reads the whole target back. */
 const COMMIT_BYTES_PER_MS = 4000;
+
+/** Between two looks at how far the commit is. */
+const LOOK_MS = 1000;
 
 /** Chunks that a stream takes at a time. Zeros among them that follow each other go as one hole: a device is slow to start zeroing. */
 const SPAN = 16;
@@ -137,6 +141,50 @@ async function uploadAll(
   }
 }
 
+/** Adds what the agent has read back until the signal is aborted; what cannot be learnt is left out. */
+async function watchCommit(
+  connection: Connection,
+  restoreId: string,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<void> {
+  let seenBytes = 0;
+  for (;;) {
+    await sleep(LOOK_MS, undefined, { signal }).catch(() => undefined);
+    if (signal.aborted) return;
+    const now = await connection.restores.getRestore({ restoreId }).catch(() => undefined);
+    const verifiedBytes = Number(now?.verifiedBytes ?? seenBytes);
+    progress.advance(verifiedBytes - seenBytes);
+    seenBytes = verifiedBytes;
+  }
+}
+
+/** Has the agent read the target back and compare it. An interrupt ends that. */
+async function commit(
+  connection: Connection,
+  restoreId: string,
+  manifest: Manifest,
+  signal: AbortSignal,
+): Promise<void> {
+  const limitMs = SLOW_CALL_MS + manifest.sizeBytes / COMMIT_BYTES_PER_MS;
+  const progress = new Progress('verification', manifest.sizeBytes);
+  const ended = new AbortController();
+  const abort = (): void => {
+    void connection.restores.abortRestore({ restoreId }).catch(() => undefined);
+  };
+  signal.addEventListener('abort', abort, { once: true });
+  const watching = watchCommit(connection, restoreId, progress, ended.signal);
+  try {
+    const request = { restoreId, sha256Tree: manifest.digests.tree() };
+    await connection.restores.commitRestore(request, limitMs);
+  } finally {
+    signal.removeEventListener('abort', abort);
+    ended.abort();
+    await watching;
+    progress.stop();
+  }
+}
+
 /**
  * Writes the backup to a device, over as many streams as there are connections, and has it verified. Rejects with CliError,
  * which says that the target is unusable once anything may have been written.
@@ -155,9 +203,7 @@ export async function restore(
   try {
     await uploadAll(connections, restoreId, destination, manifest, signal);
     checkInterrupt(signal);
-    const commit = { restoreId, sha256Tree: manifest.digests.tree() };
-    const limitMs = SLOW_CALL_MS + manifest.sizeBytes / COMMIT_BYTES_PER_MS;
-    await connection.restores.commitRestore(commit, limitMs);
+    await commit(connection, restoreId, manifest, signal);
     return target;
   } catch (error) {
     const abort = connection.restores.abortRestore({ restoreId });
