@@ -8,6 +8,9 @@ import { BLOCK_SIZE } from '../driver/layout.js';
 import { alignedBuffer, readDevice } from '../os/direct-io.js';
 import { CHUNK_SIZE, isZero } from './chunks.js';
 
+/** Read and sent at a time; it divides a chunk. Several are in memory for each reader, so that slow ones cost little. */
+const PIECE_SIZE = CHUNK_SIZE / 2;
+
 /** A run of zeros shorter than this is sent as data: a message has its price, too. */
 const SMALLEST_HOLE = 64 * 1024;
 
@@ -53,7 +56,7 @@ function holeMessage(offsetBytes: bigint, lengthBytes: bigint): ReadBlocksRespon
 
 /** What is to be read, in pieces of at most one message. */
 function* pieces(map: ChangeMap, sizeBytes: bigint): Generator<{ offset: bigint; length: number }> {
-  const most = BigInt(CHUNK_SIZE);
+  const most = BigInt(PIECE_SIZE);
   for (const run of map.runs) {
     const { offsetBytes, lengthBytes } = extentOf(run, sizeBytes);
     const end = offsetBytes + lengthBytes;
