@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { copyFile, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, open, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -239,6 +239,26 @@ describe('main job', () => {
       assert.equal(await ended, exit.interrupted);
       assert.equal((await stateOf()).state, 2);
       assert.ok(!existsSync(fresh));
+    });
+
+    it('goes on where it was when the agent is killed in the middle of it', async () => {
+      const { host, elioctl } = first();
+      const fresh = join(directory, 'resumed.img');
+      const [program = '', ...args] = elioctl.argv('backup', '--verify', disk('data'), fresh);
+      const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+      let said = '';
+      child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
+      const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
+      const writtenBytes = async (): Promise<number> =>
+        ((await stat(`${fresh}.partial`).catch(() => undefined))?.blocks ?? 0) * 512;
+      while ((await writtenBytes()) < 4 * mib && child.exitCode === null) await delay(20);
+      await host.vm.sh(
+        'kill -9 $(cat /run/eliod.pid); while kill -0 $(cat /run/eliod.pid); do sleep 0.2; done 2> /dev/null',
+      );
+      await startAgent(host.vm);
+      assert.equal(await ended, 0, said);
+      assert.match(said, /trying to go on/);
+      assert.match(said, /the backup equals the image/);
     });
 
     it('goes on incrementally when the agent was killed meanwhile', async () => {

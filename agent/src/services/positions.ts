@@ -10,7 +10,8 @@ import type { Trackers } from './trackers.js';
 
 /** First block of a stream that begins at `offsetBytes`. */
 export function startingBlock(offsetBytes: bigint, sizeBytes: bigint): number {
-  if (offsetBytes % BigInt(BLOCK_SIZE) !== 0n) {
+  const block = BigInt(BLOCK_SIZE);
+  if (offsetBytes % block !== 0n && offsetBytes !== sizeBytes) {
     throw new AgentError(
       status.INVALID_ARGUMENT,
       'BAD_ARGUMENT',
@@ -24,7 +25,7 @@ export function startingBlock(offsetBytes: bigint, sizeBytes: bigint): number {
       `starting_offset_bytes ${String(offsetBytes)} is behind the end of the volume (${String(sizeBytes)})`,
     );
   }
-  return Number(offsetBytes / BigInt(BLOCK_SIZE));
+  return Number((offsetBytes + block - 1n) / block);
 }
 
 /** The changes since a cookie; FAILED_PRECONDITION says why there are none to be told. */

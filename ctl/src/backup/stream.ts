@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { setTimeout as sleep } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import type {
   ReadBlocksHeader,
@@ -8,6 +9,8 @@ import type {
 import type { Connection } from '../connection.js';
 import { CliError, EXIT } from '../errors.js';
 import { fromGrpc } from '../grpc-errors.js';
+import { checkInterrupt } from '../interrupt.js';
+import { note } from '../progress.js';
 import { lengthOf, type Blocks } from './blocks.js';
 
 /** A stream of an image's blocks: checked, ascending, and complete when it ends without an error. */
@@ -22,12 +25,27 @@ function broken(what: string): CliError {
   return new CliError(`the stream from the agent is not whole: ${what}; run the command again`);
 }
 
-/** Opens a stream of blocks. The signal cancels it. Rejects with CliError, and so does its iteration. */
-export async function openBlockStream(
+type Content = NonNullable<ReadBlocksResponse['content']>;
+type Request = Partial<ReadBlocksRequest> & { minor: number };
+
+/** One call of ReadBlocks. */
+interface Call {
+  header: ReadBlocksHeader;
+  /** The next message's content. Rejects with CliError. */
+  next(): Promise<Content | 'end'>;
+  close(): void;
+}
+
+/** So long a broken connection is waited for; the snapshot's lease is longer. */
+const PATIENCE_MS = 300_000;
+const RETRY_MS = 2000;
+
+/** Rejects with CliError when the call is refused, or the connection breaks. */
+async function openCall(
   connection: Connection,
-  request: Partial<ReadBlocksRequest> & { minor: number },
+  request: Request,
   signal: AbortSignal,
-): Promise<BlockStream> {
+): Promise<Call> {
   const call = connection.data.readBlocks({
     cookie: undefined,
     since: undefined,
@@ -39,30 +57,100 @@ export async function openBlockStream(
   };
   signal.addEventListener('abort', cancel, { once: true });
   const messages = call[Symbol.asyncIterator]() as AsyncIterator<ReadBlocksResponse>;
-  const next = async (): Promise<ReadBlocksResponse['content'] | 'end'> => {
+  const next = async (): Promise<Content | 'end'> => {
     try {
       const result = await messages.next();
-      return result.done === true ? 'end' : result.value.content;
+      if (result.done === true) return 'end';
+      if (result.value.content) return result.value.content;
     } catch (error) {
-      if (signal.aborted) throw new CliError('interrupted', EXIT.interrupted);
+      checkInterrupt(signal);
       throw fromGrpc(error, connection.label);
     }
+    throw broken('an empty message');
   };
-  const first = await next();
-  if (first === 'end' || first?.$case !== 'header')
-    throw broken('it does not begin with its header');
-  const header = first.value;
+  const close = (): void => {
+    signal.removeEventListener('abort', cancel);
+    call.cancel();
+  };
+  try {
+    const first = await next();
+    if (first === 'end' || first.$case !== 'header')
+      throw broken('it does not begin with its header');
+    return { header: first.value, next, close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+/** Has the connection ended, or the agent, and not the agent the call? What it refuses has a reason. */
+function isBrokenConnection(error: unknown): error is CliError {
+  const codes: readonly number[] = [EXIT.unreachable, EXIT.interrupted];
+  return error instanceof CliError && error.reason === '' && codes.includes(error.exitCode);
+}
+
+/** Opens the rest of a stream that has broken, as soon as the agent is there again. */
+async function reopenCall(
+  connection: Connection,
+  request: Request,
+  { cookie, volumeSizeBytes }: ReadBlocksHeader,
+  cause: CliError,
+  signal: AbortSignal,
+): Promise<Call> {
+  const minutes = String(PATIENCE_MS / 60_000);
+  note(`${cause.message}: trying to go on, for ${minutes} minutes`);
+  const endMs = Date.now() + PATIENCE_MS;
+  for (;;) {
+    await sleep(RETRY_MS, undefined, { signal }).catch(() => undefined);
+    checkInterrupt(signal);
+    try {
+      // The agent refuses another image than that of this cookie.
+      const call = await openCall(connection, { ...request, cookie }, signal);
+      if (call.header.volumeSizeBytes === volumeSizeBytes) return call;
+      call.close();
+      throw broken('the device has another size now');
+    } catch (error) {
+      if (!isBrokenConnection(error) || Date.now() > endMs) throw error;
+    }
+  }
+}
+
+/**
+ * Opens a stream of blocks, which goes on where it was when the connection or the agent ends. The signal cancels it. Rejects with
+ * CliError, and so does its iteration.
+ */
+export async function openBlockStream(
+  connection: Connection,
+  request: Request,
+  signal: AbortSignal,
+): Promise<BlockStream> {
+  let call = await openCall(connection, request, signal);
+  const { header } = call;
   const totalBytes = Number(header.totalBytes);
   let sentBytes = 0;
+
+  /** The next message, of another call if this one breaks before it. */
+  async function next(end: number): Promise<Content | 'end'> {
+    for (;;) {
+      try {
+        return await call.next();
+      } catch (error) {
+        if (!isBrokenConnection(error) || signal.aborted) throw error;
+        call.close();
+        const rest = end === 0 ? request : { ...request, startingOffsetBytes: BigInt(end) };
+        call = await reopenCall(connection, rest, header, error, signal);
+      }
+    }
+  }
 
   async function* blocks(): AsyncGenerator<Blocks> {
     let coveredBytes = 0;
     let end = 0;
     try {
       for (;;) {
-        const content = await next();
+        const content = await next(end);
         if (content === 'end') break;
-        if (content === undefined || content.$case === 'header') throw broken('an empty message');
+        if (content.$case === 'header') throw broken('two headers');
         const offset = Number(content.value.offsetBytes);
         const piece: Blocks =
           content.$case === 'data'
@@ -83,8 +171,7 @@ export async function openBlockStream(
         throw broken(`${String(coveredBytes)} of ${String(totalBytes)} bytes came`);
       }
     } finally {
-      signal.removeEventListener('abort', cancel);
-      call.cancel();
+      call.close();
     }
   }
   return { header, sentBytes: () => sentBytes, blocks: blocks() };
