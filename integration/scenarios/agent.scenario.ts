@@ -498,6 +498,25 @@ describe('the agent', () => {
     await assert.rejects(far(), refusal(status.NOT_FOUND, 'NO_SUCH_RESTORE'));
   });
 
+  it('tells the checksums of what the target of a restore holds', async () => {
+    const target = vm.disk('many');
+    await vm.sh(
+      `head -c 3M /dev/urandom | dd of=${target} bs=1M oflag=direct iflag=fullblock status=none`,
+    );
+    const { restoreId } = await api.call(
+      RestoreServiceService.beginRestore,
+      BeginRestoreRequest.fromPartial({ targetDevice: target, sizeBytes: BigInt(2 * MIB + 512) }),
+    );
+    const { messages } = api.stream(RestoreServiceService.listTargetDigests, { restoreId });
+    let digests = '';
+    for await (const { sha256 } of messages) digests += sha256.toString('hex');
+    const wanted = await vm.sh(
+      `for part in '0 1048576' '1048576 1048576' '2097152 512'; do set -- $part; dd if=${target} bs=512 skip=$1 count=$2 iflag=skip_bytes,count_bytes status=none | sha256sum | cut -c -64; done`,
+    );
+    assert.equal(digests, wanted.replaceAll('\n', ''));
+    await api.call(RestoreServiceService.abortRestore, { restoreId });
+  });
+
   it('keeps nothing of streams that are given up', async () => {
     const { minor } = await setUp();
     const measure = async (): Promise<{ kib: number; files: number }> => ({

@@ -30,6 +30,7 @@ export const LEAST_ROLE: Readonly<Record<string, Role>> = {
   '/elio.v1.DataService/ReadBlocks': 'operator',
   '/elio.v1.EventService/WatchEvents': 'viewer',
   '/elio.v1.RestoreService/BeginRestore': 'admin',
+  '/elio.v1.RestoreService/ListTargetDigests': 'admin',
   '/elio.v1.RestoreService/WriteBlocks': 'admin',
   '/elio.v1.RestoreService/CommitRestore': 'admin',
   '/elio.v1.RestoreService/GetRestore': 'admin',

@@ -12,6 +12,8 @@ import {
   type CommitRestoreResponse,
   type GetRestoreRequest,
   type GetRestoreResponse,
+  type ListTargetDigestsRequest,
+  type ListTargetDigestsResponse,
   type RestoreServiceServer,
   type WriteBlocksRequest,
   type WriteBlocksResponse,
@@ -27,7 +29,7 @@ import {
   readDevice,
 } from '../os/direct-io.js';
 import { blockDeviceNumber, readMounts } from '../os/mounts.js';
-import { clientStream, unary } from '../server/rpc.js';
+import { clientStream, serverStream, unary } from '../server/rpc.js';
 import type { RequestLog } from '../state/requests.js';
 import { CHUNK_SIZE, chunkDigest } from './chunks.js';
 import type { Trackers } from './trackers.js';
@@ -36,6 +38,9 @@ const BLOCK = BigInt(BLOCK_SIZE);
 
 /** A client that does nothing for so long is gone; the target is given up. */
 const IDLE_LIMIT_MS = 10 * 60 * 1000;
+
+/** Digests that are sent together: those of 64 MiB. */
+const DIGESTS_PER_MESSAGE = 64;
 
 interface Restore {
   id: string;
@@ -54,35 +59,40 @@ function precondition(reason: string, message: string, target: string): AgentErr
   return new AgentError(status.FAILED_PRECONDITION, reason, message, { device: target });
 }
 
+/** Aborted when the caller is gone, or the restore is. */
+function endOf(restore: Restore, signal: AbortSignal): AbortSignal {
+  return AbortSignal.any([signal, restore.end.signal]);
+}
+
+/** A target's end while something of it was to be read. */
+function aborted(target: string): AgentError {
+  return new AgentError(
+    status.CANCELLED,
+    'RESTORE_ABORTED',
+    `the restore to ${target} was given up: it is unusable`,
+    { device: target },
+  );
+}
+
 /**
- * The checksum of what a target holds of a restore, as CommitRestore defines it; read from the device, not from memory. It rejects
- * when the signal is aborted.
+ * The digest of each chunk that a target holds of a restore, in order; read from the device, not from memory. It rejects when
+ * the signal is aborted.
  */
-async function sha256Tree(restore: Restore, signal: AbortSignal): Promise<string> {
+async function* digestsOf(restore: Restore, signal: AbortSignal): AsyncGenerator<Buffer> {
   const { target, sizeBytes } = restore;
-  const tree = createHash('sha256');
   const buffer = alignedBuffer(CHUNK_SIZE);
   const device = await openDirect(target);
   try {
     for (let offset = 0; offset < Number(sizeBytes); offset += CHUNK_SIZE) {
+      if (signal.aborted) throw aborted(target);
       const length = Math.min(CHUNK_SIZE, Number(sizeBytes) - offset);
       await readDevice(device, buffer.subarray(0, alignedLength(length)), offset, length);
-      tree.update(chunkDigest(buffer.subarray(0, length)));
-      restore.verifiedBytes = BigInt(offset + length);
       restore.idle.refresh();
-      if (signal.aborted) {
-        throw new AgentError(
-          status.CANCELLED,
-          'RESTORE_ABORTED',
-          `the restore to ${target} was given up before it was verified: it is unusable`,
-          { device: target },
-        );
-      }
+      yield chunkDigest(buffer.subarray(0, length));
     }
   } finally {
     await device.close();
   }
-  return tree.digest('hex');
 }
 
 /** Writes backups to block devices. */
@@ -97,6 +107,7 @@ export class RestoreService {
   handlers(): RestoreServiceServer {
     return {
       beginRestore: unary((r) => this.begin(r)),
+      listTargetDigests: serverStream((r, signal) => this.listDigests(r, signal)),
       writeBlocks: clientStream((r) => this.write(r)),
       commitRestore: unary((r, signal) => this.commit(r, signal)),
       getRestore: unary((r) => Promise.resolve(this.get(r))),
@@ -287,7 +298,13 @@ export class RestoreService {
     this.checkNoWriters(restore);
     try {
       await restore.device.sync();
-      const actual = await sha256Tree(restore, AbortSignal.any([signal, restore.end.signal]));
+      const tree = createHash('sha256');
+      for await (const digest of digestsOf(restore, endOf(restore, signal))) {
+        tree.update(digest);
+        restore.verifiedBytes += BigInt(CHUNK_SIZE);
+        if (restore.verifiedBytes > restore.sizeBytes) restore.verifiedBytes = restore.sizeBytes;
+      }
+      const actual = tree.digest('hex');
       if (actual !== r.sha256Tree) {
         throw new AgentError(
           status.DATA_LOSS,
@@ -300,6 +317,27 @@ export class RestoreService {
     } finally {
       await this.giveUp(restore.id);
     }
+  }
+
+  private async *listDigests(
+    { restoreId }: ListTargetDigestsRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<ListTargetDigestsResponse> {
+    const restore = this.find(restoreId);
+    let digests: Buffer[] = [];
+    let offsetBytes = 0n;
+    const message = (): ListTargetDigestsResponse => ({
+      offsetBytes,
+      sha256: Buffer.concat(digests),
+    });
+    for await (const digest of digestsOf(restore, endOf(restore, signal))) {
+      digests.push(digest);
+      if (digests.length < DIGESTS_PER_MESSAGE) continue;
+      yield message();
+      offsetBytes += BigInt(digests.length) * BigInt(CHUNK_SIZE);
+      digests = [];
+    }
+    if (digests.length > 0) yield message();
   }
 
   private get({ restoreId }: GetRestoreRequest): GetRestoreResponse {
