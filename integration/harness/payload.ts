@@ -106,7 +106,7 @@ export async function packagesImage(): Promise<string> {
  */
 export async function payloadImage(kernel: string): Promise<string> {
   const keys = await sshKeys();
-  const programs = await guestPrograms();
+  const testPrograms = await guestPrograms();
   const module = await moduleIfItBuilds(kernel);
   const dist = join(repository, 'dist');
   const parts = ['agent', 'ctl', 'proto', 'elio.binpb'].filter((part) =>
@@ -114,7 +114,7 @@ export async function payloadImage(kernel: string): Promise<string> {
   );
   const inputs = await Promise.all([
     fingerprint(keys),
-    fingerprint(programs),
+    fingerprint(testPrograms),
     fingerprint(udevRules),
     fingerprint(rescue),
     fingerprint(join(repository, 'package.json')),
@@ -137,7 +137,7 @@ export async function payloadImage(kernel: string): Promise<string> {
     await copyFile(join(keys, 'host'), join(stage, 'ssh', 'host'));
     await copyFile(join(keys, 'client.pub'), join(stage, 'ssh', 'authorized_keys'));
     await copyFile(udevRules, join(stage, '10-elio-snap.rules'));
-    await cp(programs, join(stage, 'tests'), { recursive: true });
+    await cp(testPrograms, join(stage, 'tests'), { recursive: true });
     if (module !== undefined) {
       await copyFile(module, join(stage, 'elastio-snap.ko'));
       const testModule = join(dirname(module), 'elio-test.ko');
@@ -158,8 +158,15 @@ async function moduleIfItBuilds(kernel: string): Promise<string | undefined> {
   }
 }
 
-/** The directory of the compiled static test programs of integration/guest. */
-export async function guestPrograms(): Promise<string> {
+let programs: Promise<string> | undefined;
+
+/** The directory of the compiled static test programs of integration/guest; compiled once, whoever asks at the same time. */
+export function guestPrograms(): Promise<string> {
+  programs ??= compileGuestPrograms();
+  return programs;
+}
+
+async function compileGuestPrograms(): Promise<string> {
   const build = join(repository, 'build', 'guest');
   await mkdir(build, { recursive: true });
   const result = await runCommand(['make', '-s', '-C', guest, `OUT=${build}`]);
