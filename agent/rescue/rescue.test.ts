@@ -112,7 +112,14 @@ describe('elio-rescue', () => {
   it('says how it is used, and that there is no module', () => {
     const run = (...args: string[]): ReturnType<typeof spawnSync> =>
       spawnSync(join(directory, 'elio-rescue'), args, { encoding: 'utf8' });
-    for (const args of [[], ['info'], ['info', '1x'], ['list', '1'], ['users', '1'], ['reload', '--wait', 'x']]) {
+    for (const args of [
+      [],
+      ['info'],
+      ['info', '1x'],
+      ['list', '1'],
+      ['users', '1'],
+      ['reload', '--wait', 'x'],
+    ]) {
       const { status, stderr } = run(...args);
       assert.equal(status, 2, args.join(' '));
       assert.match(String(stderr), /^usage: elio-rescue list/);
