@@ -143,14 +143,16 @@ describe('the COW file', () => {
     await mountXfs(vm(), origin, '/t');
     await ioctl(vm(), 'setup', origin, '/t/cow1', 0, 16);
     await ioctl(vm(), 'inc', 0);
-    await vm().sh('for i in $(seq 200); do echo $i > /t/file$i; done; sync /t/file1');
+    await vm().sh('for i in $(seq 200); do echo $i > /t/file$i; done; sync');
     // The log has it, and its place has it not.
     await vm().reboot();
     await vm().sh(`modprobe xfs; mkdir -p /t && mount -o ro ${origin} /t`);
     assert.match(await vm().sh('dmesg'), /XFS.*Ending recovery/);
     await loadDriver(vm());
     await ioctl(vm(), 'reload-inc', origin, '/cow1', 0);
-    assert.equal((await info(vm(), 0)).error, -116);
+    // XFS may have written something after the COW file was closed for the reboot: then it was in use to the end.
+    const { error } = await info(vm(), 0);
+    assert.ok([-116, -22].includes(error), String(error));
     await ioctl(vm(), 'destroy', 0);
     await vm().sh('umount /t');
   });
