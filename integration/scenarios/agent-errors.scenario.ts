@@ -13,6 +13,7 @@ import {
 } from '../../proto/gen/elio/v1/snapshot.js';
 import { Api, ApiError } from '../harness/api.js';
 import { startAgent, unloadModule } from '../harness/fleet.js';
+import { holdOpen } from '../harness/hold-open.js';
 import { useFleet } from '../harness/scenario.js';
 import type { Vm } from '../harness/vm.js';
 import { mountExt4 } from './driver.js';
@@ -222,9 +223,9 @@ describe('each error of the driver', () => {
     await fails('DEFAULT', 'ENOENT', get(0), undefined, 'INFO');
     await fails('DEFAULT', 'EINVAL', get(255), undefined, 'INFO');
     await setUp();
-    await vm.sh('sleep 1000 < /dev/elastio-snap0 > /dev/null 2>&1 & echo $! > /tmp/holder');
+    const holder = await holdOpen(vm, '/dev/elastio-snap0');
     await fails('DEFAULT', 'EBUSY', destroy(), undefined, 'DESTROY');
-    await vm.sh('kill $(cat /tmp/holder)');
+    await vm.sh(`kill ${holder}`);
   });
 
   it('of a full table', async () => {

@@ -21,6 +21,7 @@ import { TrackerState, type Snapshot } from '../../proto/gen/elio/v1/types.js';
 import { Api, ApiError, type Role } from '../harness/api.js';
 import { repository } from '../harness/cache.js';
 import { startAgent, unloadModule, type FleetHost } from '../harness/fleet.js';
+import { holdOpen } from '../harness/hold-open.js';
 import { rounds } from '../harness/length.js';
 import { useFleet } from '../harness/scenario.js';
 import type { Vm } from '../harness/vm.js';
@@ -161,13 +162,14 @@ describe('the agent', () => {
   });
 
   it('goes to incremental mode when nobody has used a snapshot for the time of its lease', async () => {
-    const { minor, lease } = await setUp({ leaseSeconds: 4 });
-    assert.equal(lease?.durationSeconds, 4);
+    const { minor, lease } = await setUp({ leaseSeconds: 600 });
+    assert.equal(lease?.durationSeconds, 600);
     // Whoever has the image open holds it up.
-    await vm.sh(`sleep 1000 < /dev/elastio-snap${minor} > /dev/null 2>&1 & echo $! > /tmp/holder`);
+    const holder = await holdOpen(vm, `/dev/elastio-snap${String(minor)}`);
+    await api.call(SnapshotServiceService.renewLease, { minor, leaseSeconds: 4 });
     await until('the lease is over', async () => (await get(minor)).lease?.remainingSeconds === 0);
     assert.equal((await get(minor)).state, TrackerState.TRACKER_STATE_ACTIVE_SNAPSHOT);
-    await vm.sh('kill $(cat /tmp/holder)');
+    await vm.sh(`kill ${holder}`);
     await until(
       'it is incremental',
       async () => (await get(minor)).state === TrackerState.TRACKER_STATE_ACTIVE_INCREMENTAL,
@@ -193,8 +195,7 @@ describe('the agent', () => {
   it('names who has an image open, and a client may stop waiting', async () => {
     const { minor } = await setUp();
     const image = `/dev/elastio-snap${String(minor)}`;
-    await vm.sh(`sleep 1000 < ${image} > /dev/null 2>&1 & echo $! > /tmp/holder`);
-    const pid = (await vm.sh('cat /tmp/holder')).trim();
+    const pid = await holdOpen(vm, image);
     await assert.rejects(
       destroy(minor),
       refusal(status.ABORTED, 'IMAGE_IN_USE', new RegExp(`process ${pid} \\(sleep\\)`)),

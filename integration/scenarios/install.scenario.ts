@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { repository } from '../harness/cache.js';
+import { holdOpen } from '../harness/hold-open.js';
 import { rounds } from '../harness/length.js';
 import { debianPackages } from '../harness/packages.js';
 import { useVm } from '../harness/scenario.js';
@@ -135,10 +136,9 @@ for (const suite of suites)
     it('have an agent that names who has an image open', async () => {
       await mount('late', '/srv/late', '755');
       await elioctl('setup-snapshot', await deviceOf('/srv/late'), '/srv/late/cow', '0');
-      await vm().sh('sleep 1000 < /dev/elastio-snap0 > /dev/null 2>&1 & echo $! > /run/reader');
+      const pid = await holdOpen(vm(), '/dev/elastio-snap0');
       const refused = await vm().run('elioctl destroy 0');
       assert.equal(refused.status, 7);
-      const pid = (await vm().sh('cat /run/reader')).trim();
       assert.match(refused.stderr, new RegExp(`open in process ${pid} \\(sleep\\)`));
       await vm().sh(`kill ${pid}`);
       await elioctl('destroy', '0');
