@@ -206,6 +206,19 @@ describe('the agent', () => {
       refusal(status.ABORTED, 'IMAGE_IN_USE', /mounted on \/image/),
     );
     await vm.sh('umount /image');
+    // Where the agent does not see it: a mount namespace of another.
+    await vm.sh(
+      `unshare -m sh -c 'mount -o ro,noload ${image} /image; touch /tmp/mounted; exec sleep 1000' > /dev/null 2>&1 & echo $! > /tmp/holder; until test -e /tmp/mounted; do sleep 0.1; done`,
+    );
+    await assert.rejects(
+      destroy(minor),
+      refusal(
+        status.ABORTED,
+        'IMAGE_IN_USE',
+        /mounted on \/image for process \d+ \((?:sleep|unshare|sh)\)/,
+      ),
+    );
+    await vm.sh('kill $(cat /tmp/holder)');
     // A stream that nobody reads any more.
     const reading = api.stream(
       DataServiceService.readBlocks,
