@@ -218,7 +218,12 @@ describe('the agent', () => {
         /mounted on \/image for process \d+ \((?:sleep|unshare|sh)\)/,
       ),
     );
-    await vm.sh('kill $(cat /tmp/holder)');
+    await vm.sh(`kill $(cat /tmp/holder); modprobe loop && losetup -r /dev/loop7 ${image}`);
+    await assert.rejects(
+      destroy(minor),
+      refusal(status.ABORTED, 'IMAGE_IN_USE', /part of \/dev\/loop7/),
+    );
+    await vm.sh('losetup -d /dev/loop7');
     // A stream that nobody reads any more.
     const reading = api.stream(
       DataServiceService.readBlocks,
