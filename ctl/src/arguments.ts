@@ -2,9 +2,9 @@
 // Numbers and sizes that a person types. Each error names its argument.
 import { totalmem } from 'node:os';
 import { InvalidArgumentError } from 'commander';
+import { MAX_LEASE_SECONDS } from '../../agent/src/state/lease-limit.js';
 
 const MAX_MINOR = 255;
-const MAX_LEASE_SECONDS = 7 * 24 * 3600;
 const MIB = 1n << 20n;
 const UNITS: Readonly<Record<string, bigint>> = { K: 1n << 10n, M: MIB, G: 1n << 30n };
 const UINT64_MAX = (1n << 64n) - 1n;

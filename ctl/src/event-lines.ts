@@ -3,7 +3,7 @@
 import type { WatchEventsResponse } from '../../proto/gen/elio/v1/event.js';
 import { TrackerState } from '../../proto/gen/elio/v1/types.js';
 import { formatBytes, formatDuration } from './output.js';
-import { stateName } from './snapshots.js';
+import { cookieJson, stateName } from './snapshots.js';
 
 function stateText(state: TrackerState): string {
   return state === TrackerState.TRACKER_STATE_UNSPECIFIED ? 'none' : stateName(state);
@@ -22,11 +22,7 @@ function describe(event: NonNullable<WatchEventsResponse['event']>): {
       const json = {
         from,
         to,
-        cookie: cookie && {
-          uuid: cookie.uuid,
-          seq_id: Number(cookie.seqId),
-          nonce: cookie.nonce,
-        },
+        cookie: cookie ? cookieJson(cookie) : null,
       };
       return { kind: 'state_changed', json, text: `state: ${from} -> ${to}` };
     }

@@ -67,6 +67,12 @@ function isUnreachable({ code, details }: ServiceError): boolean {
   return code === status.UNAVAILABLE;
 }
 
+/** Has the connection ended, or the agent, and not the agent the call? What it refuses has a reason. */
+export function isBrokenConnection(error: unknown): error is CliError {
+  const codes: readonly ExitCode[] = [EXIT.unreachable, EXIT.interrupted];
+  return error instanceof CliError && error.reason === '' && codes.includes(error.exitCode);
+}
+
 /** Any failure of a call to the agent at `label`, for a person. */
 export function fromGrpc(error: unknown, label: string): CliError {
   if (error instanceof CliError) return error;

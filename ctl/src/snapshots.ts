@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Snapshots as people and scripts see them.
-import { TrackerState, type Snapshot } from '../../proto/gen/elio/v1/types.js';
+import { TrackerState, type Cookie, type Snapshot } from '../../proto/gen/elio/v1/types.js';
 import type { Connection } from './connection.js';
 import type { AnswerForm } from './hosts/results.js';
 import { formatBytes } from './output.js';
@@ -43,6 +43,11 @@ export function changedBytes(s: Snapshot): bigint {
   return s.nrChangedBlocks * BLOCK_SIZE;
 }
 
+export function cookieJson(cookie: Cookie | undefined): object {
+  const { uuid = '', seqId = 0n, nonce = '' } = cookie ?? {};
+  return { uuid, seq_id: Number(seqId), nonce };
+}
+
 /** A snapshot as scripts see it. Sizes are bytes. */
 export function snapshotJson(s: Snapshot): object {
   return {
@@ -56,11 +61,7 @@ export function snapshotJson(s: Snapshot): object {
     size_bytes: Number(s.sizeBytes),
     cow_size_bytes: Number(s.cowSizeBytes),
     changed_bytes: Number(changedBytes(s)),
-    cookie: {
-      uuid: s.cookie?.uuid ?? '',
-      seq_id: Number(s.cookie?.seqId ?? 0n),
-      nonce: s.cookie?.nonce ?? '',
-    },
+    cookie: cookieJson(s.cookie),
     lease: s.lease
       ? { duration_seconds: s.lease.durationSeconds, remaining_seconds: s.lease.remainingSeconds }
       : null,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// run.js [lint] [unit] [scenarios] [scenario:NAME] [smoke]...: runs suites; `scenarios` are all but the slowest. `smoke` is the driver's contract on the other kernels
-// of the standard flavour. The last line of stdout is the sum: "N passed, N failed".
+// run.js [lint] [unit] [scenarios] [scenario:NAME] [smoke]...: runs suites. `scenarios` are all but the slowest, `smoke` is the
+// driver's contract on the other kernels of the standard flavour. The last line of stdout is the sum: "N passed, N failed".
 import { defaultKernel, standardKernels } from './debian.js';
 import { say } from './process.js';
 import {

@@ -5,8 +5,6 @@ import type { Lease } from '../../../proto/gen/elio/v1/types.js';
 import { isErrnoException } from '../errors.js';
 import { writeFileAtomically } from '../os/atomic-file.js';
 
-/** A week: a lease that is longer protects nobody. */
-export const MAX_LEASE_SECONDS = 604_800;
 /** So long after its end a snapshot whose image was open is looked at again. */
 const RETRY_MS = 30_000;
 

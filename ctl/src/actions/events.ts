@@ -5,7 +5,7 @@ import type { WatchEventsResponse } from '../../../proto/gen/elio/v1/event.js';
 import { globalOptions, hostsOf, type Connection, type Host } from '../connection.js';
 import { CliError, EXIT } from '../errors.js';
 import { eventJson, eventLine } from '../event-lines.js';
-import { fromGrpc } from '../grpc-errors.js';
+import { fromGrpc, isBrokenConnection } from '../grpc-errors.js';
 import { askAll } from '../hosts/ask.js';
 import { throwFailures } from '../hosts/results.js';
 import { interruptible } from '../interrupt.js';
@@ -65,15 +65,13 @@ async function follow(host: Host, token: string, take: Take, signal: AbortSignal
     try {
       await readEvents(host, at.token, connected, takeOne, signal);
     } catch (error) {
-      // Once there, a host is waited for.
-      if (!at.isThere || !(error instanceof CliError)) throw error;
-      if (error.reason === 'EVENTS_LOST' && at.token !== token) {
+      if (error instanceof CliError && error.reason === 'EVENTS_LOST' && at.token !== token) {
         note(`${host.label}: the agent no longer has what happened meanwhile: from here on anew`);
         at.token = '';
         continue;
       }
-      // A refusal has a reason, a broken connection none.
-      if (error.reason !== '') throw error;
+      // Once there, a host is waited for.
+      if (!at.isThere || !isBrokenConnection(error)) throw error;
       if (at.isConnected) note(`${error.message}: trying again`);
       at.isConnected = false;
     }

@@ -7,9 +7,10 @@ import type {
   ReadBlocksResponse,
 } from '../../../proto/gen/elio/v1/data.js';
 import type { Connection } from '../connection.js';
-import { CliError, EXIT } from '../errors.js';
-import { fromGrpc } from '../grpc-errors.js';
+import { CliError } from '../errors.js';
+import { fromGrpc, isBrokenConnection } from '../grpc-errors.js';
 import { checkInterrupt } from '../interrupt.js';
+import { formatDuration } from '../output.js';
 import { note } from '../progress.js';
 import { lengthOf, type Blocks } from './blocks.js';
 
@@ -83,12 +84,6 @@ async function openCall(
   }
 }
 
-/** Has the connection ended, or the agent, and not the agent the call? What it refuses has a reason. */
-function isBrokenConnection(error: unknown): error is CliError {
-  const codes: readonly number[] = [EXIT.unreachable, EXIT.interrupted];
-  return error instanceof CliError && error.reason === '' && codes.includes(error.exitCode);
-}
-
 /** Opens the rest of a stream that has broken, as soon as the agent is there again. */
 async function reopenCall(
   connection: Connection,
@@ -97,8 +92,7 @@ async function reopenCall(
   cause: CliError,
   signal: AbortSignal,
 ): Promise<Call> {
-  const minutes = String(PATIENCE_MS / 60_000);
-  note(`${cause.message}: trying to go on, for ${minutes} minutes`);
+  note(`${cause.message}: trying to go on, for ${formatDuration(PATIENCE_MS / 1000)}`);
   const endMs = Date.now() + PATIENCE_MS;
   for (;;) {
     await sleep(RETRY_MS, undefined, { signal }).catch(() => undefined);
