@@ -55,6 +55,22 @@ describe('change map', () => {
         [...blocks(a.union(b))],
         [...both].sort((x, y) => x - y),
       );
+      assert.deepEqual(
+        [...blocks(a.intersection(b))],
+        [...blocks(a)].filter((block) => blocks(b).has(block)),
+      );
+      assert.deepEqual(
+        [...blocks(a.complement())],
+        [...blocks(ChangeMap.full(100))].filter((block) => !blocks(a).has(block)),
+      );
+      const gap = below(8);
+      const filled = a.withoutGapsBelow(gap);
+      assert.deepEqual(filled.intersection(a).runs, a.runs);
+      for (const { first, count } of filled.intersection(a.complement()).runs) {
+        assert.ok(count < gap, `${first} ${count} ${gap}`);
+      }
+      const inner = a.complement().runs.filter((r) => r.first > 0 && r.first + r.count < 100);
+      assert.equal(filled.runs.length, a.runs.length - inner.filter((r) => r.count < gap).length);
       const from = below(110);
       assert.deepEqual(
         [...blocks(a.from(from))],

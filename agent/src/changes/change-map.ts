@@ -12,7 +12,7 @@ export interface BlockRun {
   count: number;
 }
 
-/** Blocks that changed between two snapshot instants: ascending runs that never touch. */
+/** A set of blocks of a volume, those that changed between two snapshot instants, say: ascending runs that never touch. */
 export class ChangeMap {
   private constructor(
     readonly nrBlocks: number,
@@ -65,6 +65,50 @@ export class ChangeMap {
       }
     }
     return ChangeMap.fromRuns(this.nrBlocks, ascending());
+  }
+
+  /** The blocks that are in both. */
+  intersection(other: ChangeMap): ChangeMap {
+    if (other.nrBlocks !== this.nrBlocks) throw new Error('change maps of different sizes');
+    const runs: BlockRun[] = [];
+    let i = 0;
+    let j = 0;
+    for (;;) {
+      const a = this.runs[i];
+      const b = other.runs[j];
+      if (!a || !b) return new ChangeMap(this.nrBlocks, runs);
+      const first = Math.max(a.first, b.first);
+      const end = Math.min(a.first + a.count, b.first + b.count);
+      if (end > first) runs.push({ first, count: end - first });
+      if (a.first + a.count < b.first + b.count) i += 1;
+      else j += 1;
+    }
+  }
+
+  /** The blocks of the volume that are not in it. */
+  complement(): ChangeMap {
+    const runs: BlockRun[] = [];
+    let at = 0;
+    for (const { first, count } of this.runs) {
+      if (first > at) runs.push({ first: at, count: first - at });
+      at = first + count;
+    }
+    if (at < this.nrBlocks) runs.push({ first: at, count: this.nrBlocks - at });
+    return new ChangeMap(this.nrBlocks, runs);
+  }
+
+  /** With the gaps between runs filled that have fewer than so many blocks. */
+  withoutGapsBelow(blocks: number): ChangeMap {
+    const runs: BlockRun[] = [];
+    for (const run of this.runs) {
+      const last = runs.at(-1);
+      if (last && run.first - (last.first + last.count) < blocks) {
+        last.count = run.first + run.count - last.first;
+      } else {
+        runs.push({ ...run });
+      }
+    }
+    return new ChangeMap(this.nrBlocks, runs);
   }
 
   /** Without the blocks before `block`. */
