@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // SPDX-License-Identifier: Apache-2.0
 // eliod: everything is put together here, and nowhere else.
-import { access } from 'node:fs/promises';
+import { access, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Problem } from '../../proto/gen/elio/v1/host.js';
@@ -11,9 +11,11 @@ import { EventLog } from './events/event-log.js';
 import { Monitor } from './events/monitor.js';
 import { createLog } from './log.js';
 import { notifyServiceManager } from './os/ioctl.js';
+import { openDirect } from './os/direct-io.js';
 import { moduleVersion } from './os/module.js';
 import { Metrics } from './server/metrics.js';
 import { AgentServer } from './server/server.js';
+import { Allocations } from './services/allocations.js';
 import { ChangeService } from './services/change-service.js';
 import { DataService } from './services/data-service.js';
 import { EventService } from './services/event-service.js';
@@ -24,7 +26,7 @@ import { RememberedTrackers } from './services/remembered-trackers.js';
 import { RestoreService } from './services/restore-service.js';
 import { SnapshotService } from './services/snapshot-service.js';
 import { Streams } from './services/streams.js';
-import { Trackers } from './services/trackers.js';
+import { imageDevice, Trackers } from './services/trackers.js';
 import { ChainStore } from './state/chains.js';
 import { Leases } from './state/leases.js';
 import { RequestLog } from './state/requests.js';
@@ -70,6 +72,10 @@ async function run(config: Config, configPath: string | undefined): Promise<void
     },
   );
   const trackers = new Trackers(new KernelSnapDriver(), chains, leases);
+  const openImage = (minor: number): Promise<FileHandle> => openDirect(imageDevice(minor));
+  const allocations = new Allocations(openImage, (image) =>
+    trackers.checkStillThatImage(image.minor, image),
+  );
   const remembered = new RememberedTrackers(trackers, log);
   const changed = async (): Promise<void> => {
     await remembered.update();
@@ -97,8 +103,8 @@ async function run(config: Config, configPath: string | undefined): Promise<void
   const server: AgentServer = new AgentServer(log, config.limits, metrics.observeCall, {
     snapshots,
     hosts: new HostService(trackers, AGENT_VERSION, problems),
-    changes: new ChangeService(trackers),
-    data: new DataService(trackers, streams, metrics.countSent),
+    changes: new ChangeService(trackers, allocations, streams),
+    data: new DataService(trackers, allocations, streams, openImage, metrics.countSent),
     events: new EventService(monitor, events),
     restores,
   });
@@ -113,6 +119,11 @@ async function run(config: Config, configPath: string | undefined): Promise<void
 
   const look = async (): Promise<void> => {
     await monitor.look();
+    allocations.keepOnly(
+      monitor.known.flatMap(({ snapshot: { minor, cookie, imageDevice: image } }) =>
+        cookie && image !== '' ? [{ minor, uuid: cookie.uuid, seqId: cookie.seqId }] : [],
+      ),
+    );
     server.setHealth(await problems());
   };
   await look();

@@ -387,7 +387,7 @@ describe('the agent', () => {
     const { minor } = await setUp();
     const host = await api.call(HostServiceService.getHost, {});
     assert.deepEqual(host.problems, []);
-    for (const capability of ['change-map', 'events', 'lease', 'stable-id'])
+    for (const capability of ['allocated-blocks', 'change-map', 'events', 'lease', 'stable-id'])
       assert.ok(host.capabilities.includes(capability), capability);
     assert.match(await fetchText('/healthz'), /^200/);
     const metrics = await fetchText('/metrics');

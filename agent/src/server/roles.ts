@@ -27,6 +27,7 @@ export const LEAST_ROLE: Readonly<Record<string, Role>> = {
   '/elio.v1.HostService/GetHost': 'viewer',
   '/elio.v1.HostService/ListBlockDevices': 'viewer',
   '/elio.v1.ChangeService/ListChangedExtents': 'operator',
+  '/elio.v1.ChangeService/ListAllocatedExtents': 'operator',
   '/elio.v1.DataService/ReadBlocks': 'operator',
   '/elio.v1.EventService/WatchEvents': 'viewer',
   '/elio.v1.RestoreService/BeginRestore': 'admin',

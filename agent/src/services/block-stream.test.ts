@@ -21,14 +21,28 @@ describe('stream of blocks', () => {
    * What a stream of a map covers, as [kind, offset, length], its data checked against the image. Data that touch in one MiB are
    * one piece here, however many messages they come in.
    */
-  async function stream(image: Buffer, map: ChangeMap): Promise<[string, number, number][]> {
+  async function stream(
+    image: Buffer,
+    map: ChangeMap,
+    skipped = ChangeMap.empty(map.nrBlocks),
+  ): Promise<[string, number, number][]> {
     const path = join(directory, 'image');
     await writeFile(path, image);
     const file = await open(path, 'r');
     const seen: [string, number, number][] = [];
-    for await (const { content } of streamBlocks(file, map, BigInt(image.length))) {
+    const size = BigInt(image.length);
+    let end = 0;
+    for await (const { content } of streamBlocks(file, map, size, skipped)) {
       assert.ok(content && content.$case !== 'header');
       const offset = Number(content.value.offsetBytes);
+      assert.ok(offset >= end, String(offset));
+      end =
+        offset +
+        Number(content.$case === 'data' ? content.value.data.length : content.value.lengthBytes);
+      if (content.$case === 'skipped') {
+        seen.push(['skipped', offset, Number(content.value.lengthBytes)]);
+        continue;
+      }
       if (content.$case === 'hole') {
         const length = Number(content.value.lengthBytes);
         assert.ok(image.subarray(offset, offset + length).every((byte) => byte === 0));
@@ -83,6 +97,61 @@ describe('stream of blocks', () => {
     assert.deepEqual(await stream(Buffer.alloc(mib + 512), ChangeMap.full(257)), [
       ['hole', 0, mib + 512],
     ]);
+  });
+
+  it('tells of skipped blocks in their place, and does not read them', async () => {
+    const size = 4 * mib + 512;
+    const full = ChangeMap.full(blocksOf(BigInt(size)));
+    const image = Buffer.alloc(size, 7);
+    image.fill(0, mib, 3 * mib);
+    const runs = (...pairs: [number, number][]): ChangeMap =>
+      ChangeMap.fromRuns(
+        full.nrBlocks,
+        pairs.map(([first, count]) => ({ first, count })),
+      );
+    const skipped = runs([0, 1], [300, 16], [316 + 16, 16], [1000, 25]);
+    assert.deepEqual(await stream(image, skipped.complement(), skipped), [
+      ['skipped', 0, 4096],
+      ['data', 4096, mib - 4096],
+      ['hole', mib, 44 * 4096],
+      ['skipped', 300 * 4096, 65536],
+      ['hole', 316 * 4096, 65536],
+      ['skipped', 332 * 4096, 65536],
+      ['hole', 348 * 4096, (768 - 348) * 4096],
+      ['data', 3 * mib, 232 * 4096],
+      ['skipped', 1000 * 4096, 24 * 4096 + 512],
+    ]);
+    assert.deepEqual(await stream(image, ChangeMap.empty(full.nrBlocks), full), [
+      ['skipped', 0, size],
+    ]);
+    // Where nothing can be read nothing is.
+    const path = join(directory, 'empty');
+    await writeFile(path, '');
+    const file = await open(path, 'r');
+    for await (const { content } of streamBlocks(
+      file,
+      ChangeMap.empty(4),
+      16384n,
+      ChangeMap.full(4),
+    ))
+      assert.equal(content?.$case, 'skipped');
+    await file.close();
+  });
+
+  it('reads many small runs in their order', async () => {
+    const image = Buffer.alloc(8 * mib);
+    for (let block = 0; block < 2048; block += 1)
+      image.fill(1 + (block % 251), block * 4096, (block + 1) * 4096);
+    const map = ChangeMap.fromRuns(
+      2048,
+      Array.from({ length: 512 }, (_, i) => ({ first: i * 4, count: 1 + (i % 3) })),
+    );
+    const seen = await stream(image, map, map.complement());
+    assert.equal(seen.length, 1024);
+    assert.equal(
+      seen.reduce((sum, [, , length]) => sum + length, 0),
+      image.length,
+    );
   });
 
   it('sends nothing for an empty map', async () => {

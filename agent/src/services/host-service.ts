@@ -27,7 +27,7 @@ import { refusalOf } from './refusal.js';
 import type { Trackers } from './trackers.js';
 
 /** What this agent can do that the first one could not. */
-const CAPABILITIES = ['events', 'lease', 'stable-id'];
+const CAPABILITIES = ['allocated-blocks', 'events', 'lease', 'stable-id'];
 
 async function firstLine(path: string): Promise<string> {
   const text = await readFile(path, 'utf8').catch(() => '');

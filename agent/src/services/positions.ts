@@ -47,6 +47,17 @@ export async function changesSince(
   }
 }
 
+/** FAILED_PRECONDITION when the caller expects another snapshot than this one. */
+export function insistOnCookie(expected: Cookie | undefined, cookie: Cookie, minor: number): void {
+  if (!expected || sameCookie(expected, cookie)) return;
+  throw new AgentError(
+    status.FAILED_PRECONDITION,
+    'COOKIE_MISMATCH',
+    `the image of snapshot ${String(minor)} is not the one that was asked for: it is seq_id ${String(cookie.seqId)} of ${cookie.uuid}`,
+    { minor: String(minor) },
+  );
+}
+
 export function sameCookie(a: Cookie, b: Cookie): boolean {
   return a.uuid === b.uuid && a.seqId === b.seqId && a.nonce === b.nonce;
 }

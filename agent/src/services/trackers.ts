@@ -7,7 +7,7 @@ import type { BlockRun } from '../changes/change-map.js';
 import { cowUsedBytes } from '../driver/cow-size.js';
 import { BLOCK_SIZE, COW_ON_BDEV, IMAGE_PREFIX, STATE } from '../driver/layout.js';
 import { IoctlError, type SnapDriver, type TrackerInfo } from '../driver/snap-driver.js';
-import { AgentError } from '../errors.js';
+import { AgentError, isErrnoException } from '../errors.js';
 import { deviceSizeBytes } from '../os/block-devices.js';
 import { fileExtents } from '../os/extents.js';
 import { blockDeviceNumber, pathInMounts, readMounts } from '../os/mounts.js';
@@ -175,6 +175,38 @@ export class Trackers {
       );
     }
     return info;
+  }
+
+  /**
+   * Rejects when the image is not that of the snapshot any more, or has failed meanwhile: with ignore_errors it then reads as zeros,
+   * and what was read of it must not be taken for good.
+   */
+  async checkStillThatImage(
+    minor: number,
+    { uuid, seqId }: Pick<Position, 'uuid' | 'seqId'>,
+  ): Promise<void> {
+    const info = await this.withImage(minor);
+    if (info.uuid === uuid && info.seqId === seqId) return;
+    throw new AgentError(
+      status.DATA_LOSS,
+      'IMAGE_FAILED',
+      `snapshot ${String(minor)} moved on while it was read`,
+      { minor: String(minor) },
+    );
+  }
+
+  /** A failed read of the image is told with the reason why the snapshot failed. */
+  async causeOfFailedRead(minor: number, error: unknown): Promise<unknown> {
+    if (!isErrnoException(error) || error.code !== 'EIO') return error;
+    const info = await this.info(minor).catch(() => undefined);
+    const cause =
+      info && info.error !== 0 ? `it failed with ${String(info.error)}` : 'see the kernel log';
+    return new AgentError(
+      status.DATA_LOSS,
+      'IMAGE_FAILED',
+      `the image of snapshot ${String(minor)} cannot be read: ${cause}; destroy the snapshot, set it up again and take a full`,
+      { minor: String(minor), error: String(info?.error ?? 0) },
+    );
   }
 
   /** Absolute path of the current COW file, through any mount of its filesystem. */

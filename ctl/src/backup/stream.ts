@@ -51,6 +51,7 @@ async function openCall(
     cookie: undefined,
     since: undefined,
     startingOffsetBytes: 0n,
+    allocatedOnly: false,
     ...request,
   });
   const cancel = (): void => {
@@ -145,6 +146,7 @@ export async function openBlockStream(
         const content = await next(end);
         if (content === 'end') break;
         if (content.$case === 'header') throw broken('two headers');
+        if (content.$case === 'skipped') throw broken('blocks are left out that were asked for');
         const offset = Number(content.value.offsetBytes);
         const piece: Blocks =
           content.$case === 'data'
