@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// generate.js DIRECTORY: writes what is made from the command tree, as it lies below /usr/share: manual page and completions.
+// generate.js DIRECTORY: writes what is made from the code, as it lies below /usr/share: manual page, completions, and the
+// schema of a manifest.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { completionScript } from './completion.js';
 import { manualPage } from './manual.js';
 import { buildProgram } from './program.js';
+import { setManifestJsonSchema } from './sets/manifest.js';
 
 const inventory = new URL('../../../docs/inventory.yaml', import.meta.url);
 
@@ -22,6 +24,7 @@ const files: Readonly<Record<string, string>> = {
   'bash-completion/completions/elioctl': completionScript(program, 'bash'),
   'zsh/vendor-completions/_elioctl': completionScript(program, 'zsh'),
   'fish/vendor_completions.d/elioctl.fish': completionScript(program, 'fish'),
+  'doc/elio-ctl/backup-manifest.schema.json': `${JSON.stringify(setManifestJsonSchema(), null, 2)}\n`,
 };
 for (const [name, text] of Object.entries(files)) {
   const path = join(directory, name);

@@ -17,12 +17,16 @@ export function isZero(data: Buffer): boolean {
   return data.equals(zeros.subarray(0, data.length));
 }
 
-/** SHA-256 of a chunk. Much of most volumes is zero: that is hashed once for each length. */
-export function chunkDigest(data: Buffer): Buffer {
-  if (!isZero(data)) return sha256(data);
-  const known = zeroDigests.get(data.length);
+/** SHA-256 of so many zeros, at most one chunk: of each length it is computed once. */
+export function zeroDigest(length: number): Buffer {
+  const known = zeroDigests.get(length);
   if (known) return known;
-  const digest = sha256(data);
-  zeroDigests.set(data.length, digest);
+  const digest = sha256(zeros.subarray(0, length));
+  zeroDigests.set(length, digest);
   return digest;
+}
+
+/** SHA-256 of a chunk. Much of most volumes is zero: that is not hashed again and again. */
+export function chunkDigest(data: Buffer): Buffer {
+  return isZero(data) ? zeroDigest(data.length) : sha256(data);
 }

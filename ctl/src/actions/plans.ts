@@ -12,8 +12,8 @@ import type {
 } from '../../../proto/gen/elio/v1/snapshot.js';
 import { TrackerState, type Snapshot } from '../../../proto/gen/elio/v1/types.js';
 import type { Connection } from '../connection.js';
-import type { Destination } from '../backup/destination.js';
-import { findDevice } from '../backup/origin.js';
+import { describeOrigin, findDevice } from '../backup/origin.js';
+import type { BackupContent, BackupTarget } from '../backup/target.js';
 import { smallestCowSizeMib } from '../../../agent/src/driver/cow-size.js';
 import { CliError, EXIT, type ExitCode } from '../errors.js';
 import { formatBytes, formatDuration } from '../output.js';
@@ -240,24 +240,25 @@ export async function planRenewLease(
   return plan(connection, `let snapshot ${String(s.minor)} of ${s.blockDevice} ${what}`);
 }
 
-/** What to expect of a file of which an interrupted run has left something. */
+/** What to expect of a backup of which an interrupted run has left something. */
 function leftoverText(unfinished: boolean): string {
   return unfinished ? '; first what an interrupted run has left is finished or thrown away' : '';
 }
 
-/** The file, as a backup would find it. */
-export interface PlannedFile {
-  destination: Destination;
+/** What a call would find, without the lock that it would take. */
+export interface Glance<T> {
+  found: T;
   unfinished: boolean;
 }
 
 export async function planBackup(
   connection: Connection,
   path: string,
-  { destination, unfinished }: PlannedFile,
+  { found: target, unfinished }: Glance<BackupTarget>,
+  full: boolean,
 ): Promise<string> {
-  await destination.checkMayWrite();
   const device = await findDevice(connection, path);
+  await target.checkMayWrite(await describeOrigin(connection, device));
   if (device.mountPoints.length === 0 || device.readOnly) {
     throw refuse(
       connection,
@@ -267,25 +268,26 @@ export async function planBackup(
   }
   const tracker =
     device.minor === undefined ? undefined : await snapshotOf(connection, device.minor);
-  const base = destination.manifest;
+  const base = full ? undefined : target.base;
+  const why = full ? 'asked for by --full' : target.whyNone;
   const type = base
     ? `what has changed since snapshot ${String(base.cookie.seq_id)}, or in full if that is not known`
-    : `in full (${destination.whyNone})`;
+    : `in full (${why})`;
   const start = tracker
     ? `take the next snapshot of ${device.path} (snapshot ${String(tracker.minor)}, ${tracker.error === 0 ? stateName(tracker.state) : 'failed: it begins anew'})`
     : `start tracking ${device.path}`;
   return plan(
     connection,
-    `${start} and bring ${destination.path} up to date: ${type}${leftoverText(unfinished)}`,
+    `${start} and bring ${target.path} up to date: ${type}${leftoverText(unfinished)}`,
   );
 }
 
 export async function planRestore(
   connection: Connection,
   path: string,
-  { destination, unfinished }: PlannedFile,
+  { found: backup, unfinished }: Glance<BackupContent>,
 ): Promise<string> {
-  const { sizeBytes } = destination.requireManifest();
+  const { sizeBytes } = backup;
   const device = await findDevice(connection, path);
   const [mountPoint] = device.mountPoints;
   if (mountPoint !== undefined) {
@@ -311,6 +313,6 @@ export async function planRestore(
   }
   return plan(
     connection,
-    `overwrite ${device.path} with ${destination.path} (${formatBytes(BigInt(sizeBytes))}) and verify it there${leftoverText(unfinished)}; not checked: whether another program uses the device`,
+    `overwrite ${device.path} with ${backup.name} (${formatBytes(BigInt(sizeBytes))}) and verify it there${leftoverText(unfinished)}; not checked: whether another program uses the device`,
   );
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Command } from 'commander';
-import { Destination } from '../backup/destination.js';
 import { restore as restoreTo } from '../backup/restore.js';
 import { confirm } from '../confirm.js';
 import { globalOptions, hostDevice, openConnection } from '../connection.js';
 import { answersText, PLAN } from '../hosts/results.js';
 import { interruptible } from '../interrupt.js';
 import type { OutputForm } from '../options.js';
+import { glanceAtBackup, openBackup } from '../sets/source.js';
 import { planRestore } from './plans.js';
 
 export interface RestoreOptions {
@@ -29,14 +29,14 @@ export async function restore(
     const path = hostDevice(connection, target, 'target device');
     const host = connection.label;
     if (options.dryRun === true) {
-      const answer = await planRestore(connection, path, await Destination.glance(file));
+      const answer = await planRestore(connection, path, await glanceAtBackup(file));
       const form = options.output === 'json' ? 'json' : undefined;
       process.stdout.write(answersText([{ host, answer }], PLAN, form));
       return;
     }
-    const destination = await Destination.open(file, 'read');
+    const { content, close } = await openBackup(file);
     try {
-      const { sizeBytes } = destination.requireManifest();
+      const { sizeBytes } = content;
       if (options.yes !== true) {
         await confirm({
           warning: `All of ${path} on ${host} will be overwritten`,
@@ -45,7 +45,7 @@ export async function restore(
         });
       }
       const device = await interruptible((signal) =>
-        restoreTo([connection, ...others], destination, path, signal),
+        restoreTo([connection, ...others], content, path, signal),
       );
       const text =
         options.output === 'json'
@@ -53,7 +53,7 @@ export async function restore(
           : `${file} was restored to ${device} and verified there`;
       process.stdout.write(`${text}\n`);
     } finally {
-      await destination.close();
+      await close();
     }
   } finally {
     for (const one of [connection, ...others]) one.close();

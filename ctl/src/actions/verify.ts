@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Command } from 'commander';
-import { Destination } from '../backup/destination.js';
 import { findDevice } from '../backup/origin.js';
-import { checkDigests, compareWithImage } from '../backup/verify.js';
+import type { BackupContent } from '../backup/target.js';
+import { compareWithImage } from '../backup/verify.js';
 import { hostDevice, withConnection } from '../connection.js';
 import { CliError, EXIT } from '../errors.js';
 import { interruptible } from '../interrupt.js';
 import type { OutputForm } from '../options.js';
+import { openBackup } from '../sets/source.js';
 
 export interface VerifyOptions {
   output: OutputForm;
@@ -14,7 +15,7 @@ export interface VerifyOptions {
 
 async function compareWithDevice(
   command: Command,
-  destination: Destination,
+  content: BackupContent,
   device: string,
 ): Promise<void> {
   await withConnection(command, async (connection) => {
@@ -23,7 +24,7 @@ async function compareWithDevice(
     if (minor === undefined) {
       throw new CliError(`${device} is not tracked: there is no image`, EXIT.state);
     }
-    await interruptible((signal) => compareWithImage(connection, minor, destination, signal));
+    await interruptible((signal) => compareWithImage(connection, minor, content, signal));
   });
 }
 
@@ -33,11 +34,11 @@ export async function verify(
   device: string | undefined,
   options: VerifyOptions,
 ): Promise<void> {
-  const destination = await Destination.open(file, 'read');
+  const { content, close } = await openBackup(file);
   try {
-    await interruptible((signal) => checkDigests(destination, signal));
-    if (device !== undefined) await compareWithDevice(command, destination, device);
-    const { sizeBytes, cookie } = destination.requireManifest();
+    await interruptible((signal) => content.check(signal));
+    if (device !== undefined) await compareWithDevice(command, content, device);
+    const { sizeBytes, cookie } = content;
     let text = `${file} is whole: its content is what its manifest says`;
     if (device !== undefined) text = `${file} equals the image of ${device}, block by block`;
     if (options.output === 'json') {
@@ -50,6 +51,6 @@ export async function verify(
     }
     process.stdout.write(`${text}\n`);
   } finally {
-    await destination.close();
+    await close();
   }
 }

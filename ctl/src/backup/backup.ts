@@ -4,18 +4,13 @@ import type { Cookie } from '../../../proto/gen/elio/v1/types.js';
 import { type Connection } from '../connection.js';
 import { CliError, messageOf } from '../errors.js';
 import { lengthOf, type Blocks } from './blocks.js';
-import type { Destination } from './destination.js';
 import { checkInterrupt } from '../interrupt.js';
-import {
-  cookieFromManifest,
-  cookieToManifest,
-  type BackupOrigin,
-  type Manifest,
-} from './manifest.js';
-import { Origin, type SnapshotSizes, type TakenSnapshot } from './origin.js';
+import { cookieFromManifest, cookieToManifest } from './manifest.js';
+import { describeOrigin, type Origin, type SnapshotSizes, type TakenSnapshot } from './origin.js';
 import { note, Progress } from '../progress.js';
 import { atStep } from './steps.js';
 import { openBlockStream, type BlockStream } from './stream.js';
+import type { BackupBase, BackupTarget, OriginDetails, WrittenBackup } from './target.js';
 import { compareWithImage } from './verify.js';
 
 export interface BackupOptions extends SnapshotSizes {
@@ -23,6 +18,8 @@ export interface BackupOptions extends SnapshotSizes {
   verify: boolean;
   /** Leave the image for the user. */
   keepSnapshot: boolean;
+  /** Stream everything, whatever there is. */
+  full: boolean;
 }
 
 /** What a backup did, as scripts see it. */
@@ -33,6 +30,9 @@ export interface BackupResult {
   /** The tracker of the device. */
   minor: number;
   file: string;
+  /** The backup's number in a set, and that of the one that it changes. */
+  id: number | null;
+  parent: number | null;
   /** Bytes of data that were streamed. */
   sent_bytes: number;
   /** Bytes of the volume that the stream covered, zeros included. */
@@ -45,7 +45,7 @@ export interface BackupResult {
 interface Source {
   stream: BlockStream;
   /** The backup that the stream changes; undefined: the stream is the whole volume. */
-  base: Manifest | undefined;
+  base: BackupBase | undefined;
   reason: string;
 }
 
@@ -54,11 +54,12 @@ async function openSource(
   connection: Connection,
   minor: number,
   cookie: Cookie,
-  destination: Destination,
+  target: BackupTarget,
+  full: boolean,
   signal: AbortSignal,
 ): Promise<Source> {
-  const base = destination.manifest;
-  let reason = destination.whyNone;
+  const base = full ? undefined : target.base;
+  let reason = full ? 'asked for by --full' : target.whyNone;
   if (base) {
     const since = cookieFromManifest(base.cookie);
     try {
@@ -91,21 +92,19 @@ async function* watched(stream: BlockStream, progress: Progress): AsyncGenerator
 
 async function transfer(
   source: Source,
-  destination: Destination,
-  origin: BackupOrigin,
+  target: BackupTarget,
+  origin: OriginDetails,
   cookie: Cookie,
-): Promise<void> {
+): Promise<WrittenBackup> {
   const { stream, base } = source;
   const type = base ? 'incremental' : 'full';
   const progress = new Progress(`${type} backup`, Number(stream.header.totalBytes));
   const blocks = watched(stream, progress);
-  const target = cookieToManifest(cookie);
+  const instant = cookieToManifest(cookie);
   try {
-    if (base) await destination.writeIncrement(blocks, base, origin, target);
-    else {
-      const sizeBytes = Number(stream.header.volumeSizeBytes);
-      await destination.writeFull(blocks, sizeBytes, origin, target);
-    }
+    if (base) return await target.writeIncrement(blocks, origin, instant);
+    const sizeBytes = Number(stream.header.volumeSizeBytes);
+    return await target.writeFull(blocks, sizeBytes, origin, instant);
   } finally {
     progress.stop();
   }
@@ -124,20 +123,20 @@ async function run(
   connection: Connection,
   origin: Origin,
   snapshot: TakenSnapshot,
-  destination: Destination,
+  target: BackupTarget,
+  details: OriginDetails,
   options: BackupOptions,
   signal: AbortSignal,
 ): Promise<Omit<BackupResult, 'seconds'>> {
   const { cookie } = snapshot;
   const { minor, blockDevice } = snapshot.snapshot;
-  const { hostname } = await connection.hosts.getHost({});
-  const source = await openSource(connection, minor, cookie, destination, signal);
+  const source = await openSource(connection, minor, cookie, target, options.full, signal);
   const reason = [snapshot.note, source.reason].filter((text) => text !== '').join('; ');
   if (!source.base) note(`full backup: ${reason}`);
-  await transfer(source, destination, { host: hostname, blockDevice }, cookie);
+  const written = await transfer(source, target, { ...details, blockDevice }, cookie);
   atStep('committed');
   if (options.verify) {
-    await compareWithImage(connection, minor, destination, signal);
+    await compareWithImage(connection, minor, target.content(), signal);
     note('the backup equals the image');
   }
   checkInterrupt(signal);
@@ -148,7 +147,9 @@ async function run(
     reason,
     device: blockDevice,
     minor,
-    file: destination.path,
+    file: written.path,
+    id: written.id,
+    parent: written.parent,
     sent_bytes: source.stream.sentBytes(),
     covered_bytes: Number(source.stream.header.totalBytes),
     volume_bytes: Number(source.stream.header.volumeSizeBytes),
@@ -163,12 +164,13 @@ async function run(
 export async function backUp(
   connection: Connection,
   origin: Origin,
-  destination: Destination,
+  target: BackupTarget,
   options: BackupOptions,
   signal: AbortSignal,
 ): Promise<BackupResult> {
   const startedMs = Date.now();
-  await destination.checkMayWrite();
+  const details = await describeOrigin(connection, origin.device);
+  await target.checkMayWrite(details);
   const { cowSizeBytes, cacheSizeBytes } = options;
   const snapshot = await origin.takeSnapshot({ cowSizeBytes, cacheSizeBytes });
   const { minor } = snapshot.snapshot;
@@ -176,7 +178,7 @@ export async function backUp(
   let result: Omit<BackupResult, 'seconds'>;
   try {
     checkInterrupt(signal);
-    result = await run(connection, origin, snapshot, destination, options, signal);
+    result = await run(connection, origin, snapshot, target, details, options, signal);
   } catch (error) {
     await backToIncremental(origin, minor);
     throw error;

@@ -9,7 +9,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CHUNK_SIZE } from '../../../agent/src/services/chunks.js';
 import { Destination } from './destination.js';
-import { checkDigests } from './verify.js';
 import { FULL_STEPS, INCREMENT_STEPS } from './steps.js';
 
 const sizeBytes = 3 * CHUNK_SIZE + 4096;
@@ -63,7 +62,7 @@ describe('destination of a backup', () => {
   async function openAndCheck(): Promise<number | undefined> {
     const destination = await Destination.open(file, 'read');
     try {
-      if (destination.manifest) await checkDigests(destination, never);
+      if (destination.manifest) await destination.content().check(never);
       return destination.manifest?.cookie.seq_id;
     } finally {
       await destination.close();
@@ -173,7 +172,7 @@ describe('destination of a backup', () => {
     data.writeUInt8(9, 2 * CHUNK_SIZE + 17);
     await writeFile(file, data);
     const destination = await Destination.open(file, 'read');
-    await assert.rejects(checkDigests(destination, never), /2 MiB differ, at byte 0, 2097152/);
+    await assert.rejects(destination.content().check(never), /2 MiB differ, at byte 0, 2097152/);
     await destination.close();
   });
 

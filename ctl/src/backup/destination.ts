@@ -17,6 +17,8 @@ import { Journal, JournalWriter, type JournalHeader } from './journal.js';
 import { BackupLock } from './lock.js';
 import { Manifest, type BackupOrigin, type ManifestCookie } from './manifest.js';
 import { atStep } from './steps.js';
+import type { BackupBase, BackupContent, BackupTarget, WrittenBackup } from './target.js';
+import { FileContent } from './file-content.js';
 
 async function exists(path: string): Promise<boolean> {
   try {
@@ -28,7 +30,8 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
-export class Destination {
+/** A raw file as the destination of a backup. */
+export class Destination implements BackupTarget {
   private readonly manifestPath: string;
   private readonly journalPath: string;
   private readonly partialPath: string;
@@ -81,6 +84,14 @@ export class Destination {
 
   get whyNone(): string {
     return this.why;
+  }
+
+  get base(): BackupBase | undefined {
+    return this.current;
+  }
+
+  content(): BackupContent {
+    return new FileContent(this.path, this.requireManifest());
   }
 
   /** The last committed backup; rejects with what is wrong when there is none. */
@@ -157,7 +168,7 @@ export class Destination {
     sizeBytes: number,
     origin: BackupOrigin,
     cookie: ManifestCookie,
-  ): Promise<void> {
+  ): Promise<WrittenBackup> {
     const file = await open(this.partialPath, 'w', 0o600);
     let digests: ChunkDigests;
     try {
@@ -177,6 +188,11 @@ export class Destination {
     atStep('full-complete');
     await this.putFullInPlace();
     this.current = manifest;
+    return this.written();
+  }
+
+  private written(): WrittenBackup {
+    return { path: this.path, id: null, parent: null };
   }
 
   /** FILE.next is complete: after this, however often it is begun, file and manifest are the new ones. */
@@ -190,13 +206,13 @@ export class Destination {
     await syncDirectory(dirname(this.path));
   }
 
-  /** Puts changes into a journal, and then into the backup that `manifest` describes. */
+  /** Puts changes into a journal, and then into the backup that is there. */
   async writeIncrement(
     blocks: AsyncIterable<Blocks>,
-    base: Manifest,
     origin: BackupOrigin,
     cookie: ManifestCookie,
-  ): Promise<void> {
+  ): Promise<WrittenBackup> {
+    const base = this.requireManifest();
     const header: JournalHeader = {
       base_sha256_tree: base.digests.tree(),
       cookie,
@@ -220,6 +236,7 @@ export class Destination {
     this.current = await this.apply(journal, base.digests);
     await journal.close();
     await rm(this.journalPath);
+    return this.written();
   }
 
   /** May be repeated: it writes the same each time. */

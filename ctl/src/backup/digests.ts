@@ -42,9 +42,12 @@ export class ChunkDigests {
     digest.copy(this.bytes, index * DIGEST_SIZE);
   }
 
+  get(index: number): Buffer {
+    return this.bytes.subarray(index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE);
+  }
+
   matches(index: number, data: Buffer): boolean {
-    const at = index * DIGEST_SIZE;
-    return this.bytes.subarray(at, at + DIGEST_SIZE).equals(chunkDigest(data));
+    return this.get(index).equals(chunkDigest(data));
   }
 
   /** SHA-256 of all digests in order, as restore.proto defines sha256_tree. */

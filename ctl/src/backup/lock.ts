@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { open, rm, stat, type FileHandle } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import koffi from 'koffi';
 import { isErrnoException } from '../../../agent/src/errors.js';
 import { CliError, EXIT } from '../errors.js';
@@ -27,9 +28,12 @@ export class BackupLock {
     private readonly file: FileHandle | undefined,
   ) {}
 
-  /** Rejects with a CliError when another process has the lock. */
-  static async acquire(backup: string, mode: LockMode): Promise<BackupLock> {
-    const path = `${backup}.lock`;
+  /** Rejects with a CliError when another process has the lock. `backup` is how messages name what is locked. */
+  static async acquire(
+    backup: string,
+    mode: LockMode,
+    path = `${backup}.lock`,
+  ): Promise<BackupLock> {
     for (;;) {
       let file: FileHandle;
       try {
@@ -41,7 +45,7 @@ export class BackupLock {
           return new BackupLock(path, undefined);
         }
         if (code === 'ENOENT') {
-          throw new CliError(`${backup}: its directory does not exist`, EXIT.notFound);
+          throw new CliError(`${backup}: ${dirname(path)} does not exist`, EXIT.notFound);
         }
         throw error;
       }
@@ -62,8 +66,11 @@ export class BackupLock {
         EXIT.busy,
       );
     }
-    await task();
-    tryLock(this.file, 'shared');
+    try {
+      await task();
+    } finally {
+      tryLock(this.file, 'shared');
+    }
   }
 
   async release(): Promise<void> {

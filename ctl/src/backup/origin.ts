@@ -6,6 +6,7 @@ import type { BlockDevice } from '../../../proto/gen/elio/v1/host.js';
 import { TrackerState, type Cookie, type Snapshot } from '../../../proto/gen/elio/v1/types.js';
 import { SLOW_CALL_MS, type Connection } from '../connection.js';
 import { CliError, EXIT } from '../errors.js';
+import type { OriginDetails } from './target.js';
 
 /**
  * A snapshot that is not read for so long is let go: this process has died, or its host has. Long enough for a broken connection
@@ -38,6 +39,23 @@ export async function findDevice(connection: Connection, path: string): Promise<
     `${connection.label}: ${path} is no block device there: give one that lsblk shows`,
     EXIT.notFound,
   );
+}
+
+/** What a manifest tells of where a backup comes from. */
+export async function describeOrigin(
+  connection: Connection,
+  device: BlockDevice,
+): Promise<OriginDetails> {
+  const host = await connection.hosts.getHost({});
+  return {
+    host: host.hostname,
+    machineId: host.machineId,
+    blockDevice: device.path,
+    stableId: device.stableId,
+    agentVersion: host.agentVersion,
+    moduleVersion: host.moduleVersion,
+    kernelRelease: host.kernelRelease,
+  };
 }
 
 /** The tracker of a device; undefined: it has none. */

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A backup, checked against its manifest, onto a device of a host.
 import { randomUUID } from 'node:crypto';
-import { open, type FileHandle } from 'node:fs/promises';
 import { Readable, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -10,11 +9,10 @@ import type { WriteBlocksRequest } from '../../../proto/gen/elio/v1/restore.js';
 import { SLOW_CALL_MS, type Connection } from '../connection.js';
 import { CliError, EXIT, messageOf } from '../errors.js';
 import { fromGrpc } from '../grpc-errors.js';
-import type { Destination } from './destination.js';
-import { CHUNK_SIZE, isZero } from '../../../agent/src/services/chunks.js';
-import { readFully } from './file-io.js';
+import { CHUNK_SIZE, chunkDigest, isZero } from '../../../agent/src/services/chunks.js';
 import { checkInterrupt } from '../interrupt.js';
-import type { Manifest } from './manifest.js';
+import { ChunkDigests } from './digests.js';
+import type { BackupContent, VolumeReader } from './target.js';
 import { Progress } from '../progress.js';
 
 /** The commit reads the whole target back. */
@@ -29,16 +27,20 @@ const SPAN = 16;
 /** The chunks of a backup, handed out to several streams; each is checked before it goes. */
 class ChunkSource {
   private next = 0;
+  /** Of what was handed out. */
+  readonly digests: ChunkDigests;
 
   constructor(
-    private readonly file: FileHandle,
-    private readonly manifest: Manifest,
+    private readonly backup: VolumeReader,
+    sizeBytes: number,
     private readonly progress: Progress,
     private readonly signal: AbortSignal,
-  ) {}
+  ) {
+    this.digests = ChunkDigests.empty(sizeBytes);
+  }
 
   async *messages(restoreId: string): AsyncGenerator<WriteBlocksRequest> {
-    const { digests } = this.manifest;
+    const { digests } = this;
     while (this.next < digests.count) {
       const first = this.next;
       this.next = Math.min(first + SPAN, digests.count);
@@ -48,10 +50,12 @@ class ChunkSource {
       for (let index = first; index < end; index += 1) {
         checkInterrupt(this.signal);
         const data = Buffer.alloc(digests.lengthOf(index));
-        await readFully(this.file, data, offset);
-        if (!digests.matches(index, data)) {
+        await this.backup.read(data, offset);
+        const digest = chunkDigest(data);
+        if (this.backup.digestOf(index)?.equals(digest) === false) {
           throw new CliError(`the backup is damaged at byte ${String(offset)}: run elioctl verify`);
         }
+        digests.set(index, digest);
         if (isZero(data)) {
           holeStart ??= offset;
         } else {
@@ -105,19 +109,20 @@ async function upload(
   return writtenBytes;
 }
 
+/** Uploads all of a backup; resolves with the checksum of what went. */
 async function uploadAll(
   connections: readonly Connection[],
   restoreId: string,
-  destination: Destination,
-  manifest: Manifest,
+  backup: BackupContent,
   signal: AbortSignal,
-): Promise<void> {
-  const file = await open(destination.path, 'r');
-  const progress = new Progress('restore', manifest.sizeBytes);
+): Promise<string> {
+  const { sizeBytes } = backup;
+  const reader = await backup.open();
+  const progress = new Progress('restore', sizeBytes);
   // The first stream that fails ends the others.
   const failed = new AbortController();
   const either = AbortSignal.any([signal, failed.signal]);
-  const source = new ChunkSource(file, manifest, progress, either);
+  const source = new ChunkSource(reader, sizeBytes, progress, either);
   try {
     const written = await Promise.all(
       connections.map(async (connection) => {
@@ -130,14 +135,15 @@ async function uploadAll(
       }),
     );
     const total = written.reduce((sum, bytes) => sum + bytes, 0n);
-    if (total !== BigInt(manifest.sizeBytes)) {
+    if (total !== BigInt(sizeBytes)) {
       throw new CliError(
-        `the agent wrote ${String(total)} of ${String(manifest.sizeBytes)} bytes: restore again`,
+        `the agent wrote ${String(total)} of ${String(sizeBytes)} bytes: restore again`,
       );
     }
+    return source.digests.tree();
   } finally {
     progress.stop();
-    await file.close();
+    await reader.close();
   }
 }
 
@@ -162,12 +168,13 @@ async function watchCommit(
 /** Has the agent read the target back and compare it. An interrupt ends that. */
 async function commit(
   connection: Connection,
-  restoreId: string,
-  manifest: Manifest,
+  request: { restoreId: string; sha256Tree: Buffer },
+  sizeBytes: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const limitMs = SLOW_CALL_MS + manifest.sizeBytes / COMMIT_BYTES_PER_MS;
-  const progress = new Progress('verification', manifest.sizeBytes);
+  const { restoreId } = request;
+  const limitMs = SLOW_CALL_MS + sizeBytes / COMMIT_BYTES_PER_MS;
+  const progress = new Progress('verification', sizeBytes);
   const ended = new AbortController();
   const abort = (): void => {
     void connection.restores.abortRestore({ restoreId }).catch(() => undefined);
@@ -175,7 +182,6 @@ async function commit(
   signal.addEventListener('abort', abort, { once: true });
   const watching = watchCommit(connection, restoreId, progress, ended.signal);
   try {
-    const request = { restoreId, sha256Tree: manifest.digests.tree() };
     await connection.restores.commitRestore(request, limitMs);
   } finally {
     signal.removeEventListener('abort', abort);
@@ -191,19 +197,21 @@ async function commit(
  */
 export async function restore(
   connections: readonly [Connection, ...Connection[]],
-  destination: Destination,
+  backup: BackupContent,
   targetDevice: string,
   signal: AbortSignal,
 ): Promise<string> {
   const [connection] = connections;
-  const manifest = destination.requireManifest();
-  const begin = { targetDevice, sizeBytes: BigInt(manifest.sizeBytes), requestId: randomUUID() };
+  const { sizeBytes } = backup;
+  // Before the target is touched.
+  if (!backup.isCheckedWhileRead) await backup.check(signal);
+  const begin = { targetDevice, sizeBytes: BigInt(sizeBytes), requestId: randomUUID() };
   const begun = await connection.restores.beginRestore(begin);
   const { restoreId, targetDevice: target } = begun;
   try {
-    await uploadAll(connections, restoreId, destination, manifest, signal);
+    const sha256Tree = await uploadAll(connections, restoreId, backup, signal);
     checkInterrupt(signal);
-    await commit(connection, restoreId, manifest, signal);
+    await commit(connection, { restoreId, sha256Tree }, sizeBytes, signal);
     return target;
   } catch (error) {
     const abort = connection.restores.abortRestore({ restoreId });

@@ -24,7 +24,35 @@ export const FULL_STEPS = [
   'old-cow-file-deleted',
 ] as const;
 
-export type BackupStep = (typeof INCREMENT_STEPS)[number] | (typeof FULL_STEPS)[number];
+/** Steps of a backup in a set, in order. */
+export const SET_STEPS = [
+  ...COMMON_STEPS,
+  'layer-complete',
+  'layer-committed',
+  'layer-in-place',
+  'committed',
+  'old-cow-file-deleted',
+] as const;
+
+/** Steps of a merge in a set, in order. */
+export const MERGE_STEPS = [
+  'merge-verified',
+  'merge-begun',
+  'merge-half-copied',
+  'merge-copied',
+  'merge-in-place',
+  'merge-manifest-in-place',
+] as const;
+
+/** Steps of the deletion of a backup in a set, in order. */
+export const DROP_STEPS = ['drop-begun', 'drop-half-done'] as const;
+
+export type BackupStep =
+  | (typeof INCREMENT_STEPS)[number]
+  | (typeof FULL_STEPS)[number]
+  | (typeof SET_STEPS)[number]
+  | (typeof MERGE_STEPS)[number]
+  | (typeof DROP_STEPS)[number];
 
 /** Marks that a step has been reached. */
 export function atStep(step: BackupStep): void {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Is a backup what it should be: by its own checksums, and against the image it was made of.
-import { open, type FileHandle } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import type { Connection } from '../connection.js';
 import { CliError } from '../errors.js';
 import { lengthOf, type Blocks } from './blocks.js';
-import type { Destination } from './destination.js';
+import type { BackupContent, VolumeReader } from './target.js';
+import type { Manifest } from './manifest.js';
 import { CHUNK_SIZE, isZero } from '../../../agent/src/services/chunks.js';
 import { readFully } from './file-io.js';
 import { checkInterrupt } from '../interrupt.js';
@@ -37,12 +38,15 @@ class Differences {
   }
 }
 
-/** Compares the file with the checksums in its manifest. */
-export async function checkDigests(destination: Destination, signal: AbortSignal): Promise<void> {
-  const { digests, sizeBytes } = destination.requireManifest();
+/** Compares a raw file with the checksums in its manifest. */
+export async function checkDigests(
+  path: string,
+  { digests, sizeBytes }: Manifest,
+  signal: AbortSignal,
+): Promise<void> {
   const differences = new Differences('MiB');
   const progress = new Progress('checksums', sizeBytes);
-  const file = await open(destination.path, 'r');
+  const file = await open(path, 'r');
   const buffer = Buffer.alloc(CHUNK_SIZE);
   try {
     for (let index = 0; index < digests.count; index += 1) {
@@ -56,14 +60,18 @@ export async function checkDigests(destination: Destination, signal: AbortSignal
     await file.close();
     progress.stop();
   }
-  differences.check(`${destination.path} is damaged: file and manifest`);
+  differences.check(`${path} is damaged: file and manifest`);
 }
 
-async function compare(file: FileHandle, blocks: Blocks, differences: Differences): Promise<void> {
+async function compare(
+  backup: VolumeReader,
+  blocks: Blocks,
+  differences: Differences,
+): Promise<void> {
   const length = lengthOf(blocks);
   for (let at = 0; at < length; at += CHUNK_SIZE) {
     const here = Buffer.alloc(Math.min(CHUNK_SIZE, length - at));
-    await readFully(file, here, blocks.offset + at);
+    await backup.read(here, blocks.offset + at);
     const there = blocks.kind === 'data' ? blocks.data.subarray(at, at + here.length) : undefined;
     if (there ? here.equals(there) : isZero(here)) continue;
     for (let block = 0; block < here.length; block += BLOCK_SIZE) {
@@ -74,27 +82,26 @@ async function compare(file: FileHandle, blocks: Blocks, differences: Difference
   }
 }
 
-/** Compares the file with the image of the snapshot that it is a backup of, block by block. */
+/** Compares a backup with the image of the snapshot that it is a backup of, block by block. */
 export async function compareWithImage(
   connection: Connection,
   minor: number,
-  destination: Destination,
+  content: BackupContent,
   signal: AbortSignal,
 ): Promise<void> {
-  const manifest = destination.requireManifest();
-  const cookie = cookieFromManifest(manifest.cookie);
+  const cookie = cookieFromManifest(content.cookie);
   const stream = await openBlockStream(connection, { minor, cookie }, signal);
   const differences = new Differences('blocks');
   const progress = new Progress('comparing with the image', Number(stream.header.totalBytes));
-  const file = await open(destination.path, 'r');
+  const reader = await content.open();
   try {
     for await (const blocks of stream.blocks) {
-      await compare(file, blocks, differences);
+      await compare(reader, blocks, differences);
       progress.advance(lengthOf(blocks));
     }
   } finally {
-    await file.close();
+    await reader.close();
     progress.stop();
   }
-  differences.check(`${destination.path} is not what the image shows`);
+  differences.check(`${content.name} is not what the image shows`);
 }

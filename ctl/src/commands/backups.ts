@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The commands that work with backup files.
+// The commands that write and read backups.
 import type { Command } from 'commander';
 import { parseCount } from '../arguments.js';
 import { cacheOption, cowSizeOption, dryRunOption, outputOption, yesOption } from '../options.js';
@@ -7,21 +7,24 @@ import type { BackupCommandOptions } from '../actions/backup.js';
 import type { RestoreOptions } from '../actions/restore.js';
 import type { VerifyOptions } from '../actions/verify.js';
 
+const SOURCE = 'the backup, on this machine; of a directory the newest one, if none is named';
+
 export function addBackups(program: Command): void {
   program
     .command('backup')
-    .summary('bring a backup file up to date with a device: in full, then only what changed')
+    .summary('back up a device: in full, then only what changed')
     .description(
-      'Bring a backup file up to date with a device: in full, then only what changed. The device ends in incremental mode: which blocks change goes on being recorded. Run it again with the same file to bring the file up to date. FILE.manifest beside the file belongs to it.',
+      "Back up a device: in full, then only what changed. The device ends in incremental mode: which blocks change goes on being recorded. A file is brought up to date by each run; FILE.manifest beside it belongs to it. A directory gets another backup by each run: a chain of qcow2 files, which needs QEMU's tools (package qemu-utils). See `elioctl help backups`.",
     )
     .addOption(cacheOption())
     .addOption(cowSizeOption())
     .option('--verify', 'compare file and image, block by block, before the image goes')
+    .option('--full', 'stream everything; in a directory this begins a new chain')
     .option('--keep-snapshot', 'leave the image instead of going to incremental mode')
     .addOption(dryRunOption())
     .addOption(outputOption())
     .argument('<block device>', 'the device, mounted read-write')
-    .argument('<file>', 'the backup, on this machine')
+    .argument('<file or directory>', 'the backup, on this machine; a new directory ends in /')
     .action(
       async (device: string, file: string, options: BackupCommandOptions, command: Command) => {
         const { backup } = await import('../actions/backup.js');
@@ -33,7 +36,7 @@ export function addBackups(program: Command): void {
     .command('verify')
     .description('is a backup what its manifest says, and what the image of a device shows?')
     .addOption(outputOption())
-    .argument('<file>', 'the backup')
+    .argument('<file or directory[@id]>', SOURCE)
     .argument('[block device]', 'its origin, in snapshot mode: see backup --keep-snapshot')
     .action(
       async (
@@ -57,7 +60,7 @@ export function addBackups(program: Command): void {
     .option('--streams <n>', 'upload streams at a time', parseCount, 4)
     .addOption(dryRunOption())
     .addOption(outputOption())
-    .argument('<file>', 'the backup, on this machine')
+    .argument('<file or directory[@id]>', SOURCE)
     .argument('<target device>', 'a block device, not mounted, not tracked, large enough')
     .action(async (file: string, target: string, options: RestoreOptions, command: Command) => {
       const { restore } = await import('../actions/restore.js');

@@ -41,11 +41,6 @@ if (kind === 'full') {
   await destination.writeFull(stream(full()), sizeBytes, origin, { uuid, seq_id: 1, nonce });
 } else {
   const target = { uuid, seq_id: 2, nonce };
-  await destination.writeIncrement(
-    stream(increment()),
-    destination.requireManifest(),
-    origin,
-    target,
-  );
+  await destination.writeIncrement(stream(increment()), origin, target);
 }
 await destination.close();

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// The program elioctl against an agent: backups into a set, verification, and restores from it.
+import assert from 'node:assert/strict';
+import { execFile, execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { BackupResult } from './backup/backup.js';
+import { EXIT } from './errors.js';
+import { Volume } from './sets/testing/volume.js';
+import { StubOrigin } from './testing/stub-origin.js';
+
+const main = join(import.meta.dirname, 'main.js');
+
+describe('elioctl with a set', function () {
+  this.timeout(60_000);
+  let directory = '';
+  let set = '';
+  let origin: StubOrigin;
+
+  beforeEach(async () => {
+    directory = mkdtempSync(join(tmpdir(), 'elio-backup-set-'));
+    set = join(directory, 'new', 'set');
+    origin = await StubOrigin.start(join(directory, 'socket'), new Volume(1, (5 << 20) + 4096));
+  });
+  afterEach(() => {
+    origin.stop();
+    rmSync(directory, { recursive: true });
+  });
+
+  interface Result {
+    status: number;
+    stdout: string;
+    stderr: string;
+  }
+
+  function elioctl(...words: string[]): Promise<Result> {
+    const argv = [main, '--socket', join(directory, 'socket'), ...words];
+    return new Promise((resolve) => {
+      execFile(process.execPath, argv, (error, stdout, stderr) => {
+        resolve({ status: error ? Number(error.code) : 0, stdout, stderr });
+      });
+    });
+  }
+
+  async function backUp(...words: string[]): Promise<BackupResult> {
+    const result = await elioctl('backup', '--output=json', ...words, '/dev/vdb1', `${set}/`);
+    assert.equal(result.status, EXIT.ok, result.stderr);
+    return JSON.parse(result.stdout) as BackupResult;
+  }
+
+  it('makes a full backup, then incremental ones, and restores each', async () => {
+    const contents: Buffer[] = [];
+    for (const parent of [null, 1, 2]) {
+      if (parent !== null) origin.volume.change(5);
+      const result = await backUp();
+      assert.equal(result.type, parent === null ? 'full' : 'incremental');
+      assert.equal(result.parent, parent);
+      assert.equal(result.file, join(set, `00000${String(result.id)}.qcow2`));
+      assert.ok(origin.isIncremental);
+      contents.push(Buffer.from(origin.volume.content));
+    }
+    for (const [i, content] of contents.entries()) {
+      const source = i === 2 ? set : `${set}@${String(i + 1)}`;
+      const restored = await elioctl('restore', '--yes', source, '/dev/vdc1');
+      assert.equal(restored.status, EXIT.ok, restored.stderr);
+      assert.ok(origin.target.equals(content));
+      const raw = join(directory, 'raw');
+      const image = join(set, `00000${String(i + 1)}.qcow2`);
+      execFileSync('qemu-img', ['convert', '-O', 'raw', image, raw]);
+      assert.ok(readFileSync(raw).equals(content));
+    }
+  });
+
+  it('compares a backup with the image, and finds what differs', async () => {
+    await backUp('--verify', '--keep-snapshot');
+    assert.equal((await elioctl('verify', set, '/dev/vdb1')).status, EXIT.ok);
+    origin.volume.change(1);
+    const { status, stderr } = await elioctl('verify', set, '/dev/vdb1');
+    assert.equal(status, EXIT.failed);
+    assert.match(stderr, /@1 is not what the image shows: \d+ blocks differ/);
+  });
+
+  it('makes a full backup when it has to, or is told to, and says why', async () => {
+    await backUp();
+    assert.match((await backUp('--full')).reason, /asked for by --full/);
+    origin.nonce = 'e'.repeat(32);
+    const result = await backUp();
+    assert.deepEqual([result.type, result.id, result.parent], ['full', 3, null]);
+    assert.match(result.reason, /what has changed is not known/);
+  });
+
+  it('says what it would do, and makes nothing', async () => {
+    const plan = async (): Promise<string> => {
+      const { status, stdout, stderr } = await elioctl(
+        'backup',
+        '--dry-run',
+        '/dev/vdb1',
+        `${set}/`,
+      );
+      assert.equal(status, EXIT.ok, stderr);
+      return stdout;
+    };
+    assert.match(
+      await plan(),
+      /start tracking .* in full \(this is the first backup in this set\)/,
+    );
+    assert.ok(!existsSync(set));
+    await backUp();
+    assert.match(await plan(), /next snapshot .* what has changed since snapshot 1/);
+    const restore = await elioctl('restore', '--dry-run', `${set}@1`, '/dev/vdc1');
+    assert.match(restore.stdout, /would overwrite \/dev\/vdc1 with .*set@1/);
+  });
+
+  it('takes no snapshot for what cannot become a backup', async () => {
+    const refused = async (status: number, message: RegExp): Promise<void> => {
+      const result = await elioctl('backup', '/dev/vdb1', set);
+      assert.equal(result.status, status, result.stderr);
+      assert.match(result.stderr, message);
+      assert.equal(result.stderr.trimEnd().split('\n').length, 1, result.stderr);
+    };
+    await backUp();
+    origin.hostname = 'db2';
+    await refused(EXIT.state, /\/dev\/vdb1 on db1, and this is \/dev\/vdb1 on db2/);
+    origin.hostname = 'db1';
+    renameSync(join(set, '000001.qcow2'), join(set, 'away'));
+    await refused(EXIT.state, /the chain of backup 1 is broken: 000001\.qcow2 is missing/);
+    renameSync(join(set, 'away'), join(set, '000001.qcow2'));
+    assert.equal((await backUp()).cookie.seq_id, 2);
+    assert.equal(readdirSync(set).length, 6);
+  });
+
+  it('does not touch the target of a restore when the backup is damaged', async () => {
+    await backUp();
+    execFileSync('qemu-io', ['-f', 'qcow2', '-c', 'write -P 7 1M 4096', join(set, '000001.qcow2')]);
+    const { status, stderr } = await elioctl('restore', '--yes', set, '/dev/vdc1');
+    assert.notEqual(status, EXIT.ok);
+    assert.match(stderr, /000001\.qcow2 is altered/);
+    assert.ok(origin.target.every((byte) => byte === 0xff));
+  });
+});

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+// Prepares a merge: verifies all that it is going to copy, and all of what it changes, and makes the checksums of the result.
+// Nothing has been touched when it finds something wrong.
+import { rm, statfs } from 'node:fs/promises';
+import { CHUNK_SIZE, isZero } from '../../../agent/src/services/chunks.js';
+import { atStep } from '../backup/steps.js';
+import { CliError, EXIT } from '../errors.js';
+import { checkInterrupt } from '../interrupt.js';
+import { formatBytes } from '../output.js';
+import { Progress } from '../progress.js';
+import { OpenImage } from '../qemu/open-image.js';
+import { BLOCK_SIZE, chunkLength, heldDigest, type ChunkSum } from './chunk-sums.js';
+import { fold, type FoldJournal } from './fold.js';
+import { isIntact, partsOf, readHeld, type HeldData } from './held-data.js';
+import { checksumsOf, type SetManifest } from './manifest.js';
+import type { BackupSet } from './set.js';
+import { storageError } from './storage-error.js';
+import { SumsReader, SumsWriter } from './sums-file.js';
+
+/** Backups that are merged in one go: each has a qemu-nbd while they are verified. */
+export const MAX_RUN = 16;
+
+/** qcow2 has a table of one cluster for so much of a volume; and some more for itself. */
+const TABLE_BYTES = 128 << 10;
+const TABLE_COVERS = 1 << 30;
+const SLACK_BYTES = 1 << 20;
+
+/** A backup whose records are taken one by one. */
+class Layer {
+  private constructor(
+    readonly backup: SetManifest,
+    private readonly name: string,
+    private readonly sums: SumsReader,
+    private readonly records: AsyncGenerator<ChunkSum>,
+    private readonly image: OpenImage,
+  ) {}
+
+  /** The next record; undefined: there is none any more. */
+  next: ChunkSum | undefined;
+
+  static async open(set: BackupSet, backup: SetManifest): Promise<Layer> {
+    const paths = set.paths(backup.id);
+    const sums = await SumsReader.open(paths.sums, backup.checksums);
+    try {
+      const image = await OpenImage.open(paths.image, { readOnly: true, alone: true });
+      const layer = new Layer(backup, paths.imageName, sums, sums.records(), image);
+      await layer.advance();
+      return layer;
+    } catch (error) {
+      await sums.close();
+      throw error;
+    }
+  }
+
+  async advance(): Promise<void> {
+    const result = await this.records.next();
+    this.next = result.done === true ? undefined : result.value;
+  }
+
+  /** What the backup holds of the chunk of a record; rejects when that is not what the record says. */
+  async read(sum: ChunkSum, length: number): Promise<HeldData> {
+    const held = await readHeld(this.image.client, sum, length);
+    if (isIntact(held, sum)) return held;
+    throw new CliError(
+      `${this.name} is altered at byte ${String(sum.index * CHUNK_SIZE)} of the volume: nothing was merged; see elioctl backups check`,
+    );
+  }
+
+  async close(): Promise<void> {
+    await this.sums.close();
+    await this.image.abandon();
+  }
+}
+
+/** Room that the merge of a chunk can need in the file of the lowest layer: blocks that are data above and not in it. */
+function roomFor(parts: readonly { isLowest: boolean; held: HeldData }[]): number {
+  const lowest = new Set<number>();
+  const above = new Set<number>();
+  for (const { isLowest, held } of parts) {
+    for (const { offset, data } of partsOf(held)) {
+      for (let at = 0; at < data.length; at += BLOCK_SIZE) {
+        const isData = !isZero(data.subarray(at, at + BLOCK_SIZE));
+        if (isData) (isLowest ? lowest : above).add(offset + at);
+      }
+    }
+  }
+  return [...above].filter((block) => !lowest.has(block)).length * BLOCK_SIZE;
+}
+
+/**
+ * The record of a chunk after the merge, and the room that it needs. `layers` are those that hold something of it, the lowest
+ * first; in the buffer, which is as long as the chunk, their content is put together.
+ */
+async function mergedSum(
+  layers: readonly Layer[],
+  lowest: Layer | undefined,
+  chunk: Buffer,
+): Promise<{ sum: ChunkSum | undefined; roomBytes: number }> {
+  let sum: ChunkSum | undefined;
+  const parts: { isLowest: boolean; held: HeldData }[] = [];
+  for (const layer of layers) {
+    const { next } = layer;
+    if (!next) continue;
+    const held = await layer.read(next, chunk.length);
+    for (const { offset, data } of partsOf(held)) data.copy(chunk, offset);
+    parts.push({ isLowest: layer === lowest, held });
+    if (sum) {
+      const all = sum.held.union(next.held);
+      sum = { ...next, held: all, digest: heldDigest(chunk, all) };
+    } else sum = next;
+  }
+  return { sum, roomBytes: roomFor(parts) };
+}
+
+/** Rejects when the disk would be full in the middle of it. */
+async function checkRoom(directory: string, roomBytes: number): Promise<void> {
+  const { bavail, bsize } = await statfs(directory);
+  const free = bavail * bsize;
+  if (free >= roomBytes) return;
+  throw new CliError(
+    `${directory} is full: the merge needs ${formatBytes(BigInt(roomBytes))} for a while, and ${formatBytes(BigInt(free))} are free; nothing was merged`,
+  );
+}
+
+/** Verifies a run and writes the checksums of the result. */
+async function verifyRun(
+  set: BackupSet,
+  run: readonly SetManifest[],
+  result: SetManifest,
+  signal: AbortSignal,
+): Promise<SetManifest> {
+  const paths = set.paths(result.id);
+  const layers: Layer[] = [];
+  const progress = new Progress('verifying', result.volume_bytes);
+  const sums = await SumsWriter.create(paths.mergedSums);
+  const scratch = Buffer.alloc(CHUNK_SIZE);
+  try {
+    for (const backup of run) layers.push(await Layer.open(set, backup));
+    let heldBytes = 0;
+    let neededBytes = SLACK_BYTES;
+    const tables = new Set<number>();
+    let done = 0;
+    for (;;) {
+      checkInterrupt(signal);
+      const index = Math.min(...layers.map(({ next }) => next?.index ?? Infinity));
+      if (index === Infinity) break;
+      const length = chunkLength(result.volume_bytes, index);
+      const here = layers.filter(({ next }) => next?.index === index);
+      // What is neither copied nor changed keeps its checksum.
+      const isUntouched = here.length === 1 && here[0] === layers[0];
+      const { sum, roomBytes } = isUntouched
+        ? { sum: layers[0]?.next, roomBytes: 0 }
+        : await mergedSum(here, layers[0], scratch.subarray(0, length));
+      if (roomBytes > 0) tables.add(Math.floor((index * CHUNK_SIZE) / TABLE_COVERS));
+      neededBytes += roomBytes;
+      heldBytes += sum?.held.bytes(length) ?? 0;
+      if (sum && sums.add(sum)) await sums.drain();
+      progress.advance(index * CHUNK_SIZE + length - done);
+      done = index * CHUNK_SIZE + length;
+      for (const layer of here) await layer.advance();
+    }
+    const checksums = checksumsOf(paths, await sums.finish());
+    await checkRoom(set.directory, neededBytes + tables.size * TABLE_BYTES);
+    const [first] = run;
+    const isFull = first?.parent === null;
+    const dataBytes = run.reduce((sum, { data_bytes: bytes }) => sum + bytes, 0);
+    return {
+      ...result,
+      parent: first?.parent ?? null,
+      held_bytes: heldBytes,
+      data_bytes: Math.min(dataBytes, heldBytes),
+      skipped_bytes: isFull ? result.volume_bytes - heldBytes : result.skipped_bytes,
+      checksums,
+    };
+  } catch (error) {
+    await sums.abandon();
+    await rm(paths.mergedSums, { force: true });
+    throw error;
+  } finally {
+    progress.stop();
+    for (const layer of layers) await layer.close();
+  }
+}
+
+/**
+ * Merges backups of a chain that follow each other into the last of them, whose content stays what it is. Rejects with
+ * CliError; then all backups are what they were, unless the file of one of them could not be written: the next run goes on.
+ */
+export async function mergeRun(
+  set: BackupSet,
+  run: readonly SetManifest[],
+  signal: AbortSignal,
+): Promise<void> {
+  const { directory } = set;
+  const [first] = run;
+  const result = run.at(-1);
+  if (!first || !result || run.length < 2) return;
+  try {
+    await set.soundChainOf(result);
+    await checkWritable(set, first);
+    const manifest = await verifyRun(set, run, result, signal);
+    atStep('merge-verified');
+    checkInterrupt(signal);
+    const drop = run.slice(0, -1).map(({ id }) => id);
+    const journal: FoldJournal = { drop, manifest };
+    await fold(directory, journal);
+    await set.load();
+  } catch (error) {
+    throw storageError(error, directory);
+  }
+}
+
+/** Rejects with busy when another program, such as a virtual machine, has the file open. */
+async function checkWritable(set: BackupSet, backup: SetManifest): Promise<void> {
+  const image = await OpenImage.open(set.paths(backup.id).image);
+  await image.abandon();
+}
+
+/** The backup and the one that it goes into; rejects with the reason why that cannot be. */
+export function mergePair(
+  set: BackupSet,
+  id: number,
+  into: 'successor' | 'predecessor',
+): [SetManifest, SetManifest] {
+  const backup = set.require(id);
+  if (into === 'predecessor') {
+    if (backup.parent === null) {
+      throw new CliError(
+        `backup ${String(id)} is a full one: it builds on no other, and there is nothing to merge it with`,
+        EXIT.state,
+      );
+    }
+    return [set.require(backup.parent), backup];
+  }
+  const [child, another] = set.childrenOf(id);
+  if (!child || another) {
+    const why = child ? 'several backups build on it' : 'no backup builds on it';
+    throw new CliError(
+      `backup ${String(id)} cannot be merged into its successor: ${why}`,
+      EXIT.state,
+    );
+  }
+  return [backup, child];
+}

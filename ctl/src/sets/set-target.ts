@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// A set as the destination of a backup.
+import { mkdir } from 'node:fs/promises';
+import { writeFileAtomically } from '../../../agent/src/os/atomic-file.js';
+import { AGENT_VERSION } from '../../../agent/src/version.js';
+import type { Blocks } from '../backup/blocks.js';
+import type { ManifestCookie } from '../backup/manifest.js';
+import { atStep } from '../backup/steps.js';
+import type {
+  BackupBase,
+  BackupContent,
+  BackupTarget,
+  OriginDetails,
+  WrittenBackup,
+} from '../backup/target.js';
+import { CliError, EXIT } from '../errors.js';
+import { qemuVersion, requireTools } from '../qemu/tools.js';
+import { putInPlace } from './commit.js';
+import { exists } from './files.js';
+import { removeParts, writeLayer, type Layer } from './layer.js';
+import { checksumsOf, serializeSetManifest, type SetManifest } from './manifest.js';
+import { SetContent } from './set-content.js';
+import { BackupSet } from './set.js';
+import { storageError } from './storage-error.js';
+
+/** Are they one and the same? A host may be renamed, and a device have another path after a reboot. */
+function isSameOrigin(former: SetManifest, now: OriginDetails): boolean {
+  const known = former.machine_id !== '' && now.machineId !== '';
+  const sameHost = known ? former.machine_id === now.machineId : former.host === now.host;
+  const named = former.stable_id !== '' && now.stableId !== '';
+  const sameDevice = named
+    ? former.stable_id === now.stableId
+    : former.block_device === now.blockDevice;
+  return sameHost && sameDevice;
+}
+
+export class SetTarget implements BackupTarget {
+  private qemuVersion = '';
+
+  /** `full`: build on nothing, whatever there is. */
+  constructor(
+    private readonly set: BackupSet,
+    private readonly full: boolean,
+  ) {}
+
+  /** Opens the set in a directory, which is made if it is not there. */
+  static async open(directory: string, full: boolean): Promise<SetTarget> {
+    try {
+      await mkdir(directory, { recursive: true, mode: 0o700 });
+    } catch (error) {
+      throw storageError(error, directory);
+    }
+    return new SetTarget(await BackupSet.open(directory, 'write'), full);
+  }
+
+  /** What open() would find; nothing is made. */
+  static async glance(
+    directory: string,
+    full: boolean,
+  ): Promise<{ found: SetTarget; unfinished: boolean }> {
+    const isThere = await exists(directory);
+    const { set, unfinished } = isThere
+      ? await BackupSet.glance(directory)
+      : { set: BackupSet.absent(directory), unfinished: false };
+    return { found: new SetTarget(set, full), unfinished };
+  }
+
+  async close(): Promise<void> {
+    await this.set.close();
+  }
+
+  get path(): string {
+    return this.set.directory;
+  }
+
+  get base(): BackupBase | undefined {
+    const { newest } = this.set;
+    if (this.full || !newest) return undefined;
+    return { cookie: newest.cookie, sizeBytes: newest.volume_bytes };
+  }
+
+  get whyNone(): string {
+    return this.full ? 'asked for by --full' : 'this is the first backup in this set';
+  }
+
+  async checkMayWrite(origin: OriginDetails): Promise<void> {
+    await requireTools();
+    this.qemuVersion = await qemuVersion();
+    if (this.full) return;
+    const { directory, newest, unreadable } = this.set;
+    const [bad] = unreadable.filter(({ id }) => id > (newest?.id ?? 0));
+    if (bad) {
+      throw new CliError(
+        `${directory}: the manifest of backup ${String(bad.id)} cannot be read (${bad.why}); put it back, or begin a new chain with --full`,
+        EXIT.state,
+      );
+    }
+    if (!newest) return;
+    if (!isSameOrigin(newest, origin)) {
+      throw new CliError(
+        `${directory} holds backups of ${newest.block_device} on ${newest.host}, and this is ${origin.blockDevice} on ${origin.host}: give another directory, or begin a new chain here with --full`,
+        EXIT.state,
+      );
+    }
+    await this.set.soundChainOf(newest);
+  }
+
+  async writeFull(
+    blocks: AsyncIterable<Blocks>,
+    sizeBytes: number,
+    origin: OriginDetails,
+    cookie: ManifestCookie,
+  ): Promise<WrittenBackup> {
+    return this.write(blocks, sizeBytes, null, origin, cookie);
+  }
+
+  async writeIncrement(
+    blocks: AsyncIterable<Blocks>,
+    origin: OriginDetails,
+    cookie: ManifestCookie,
+  ): Promise<WrittenBackup> {
+    const { id, volume_bytes: sizeBytes } = this.set.require(undefined);
+    return this.write(blocks, sizeBytes, id, origin, cookie);
+  }
+
+  content(): BackupContent {
+    return new SetContent(this.set, this.set.require(undefined));
+  }
+
+  private async write(
+    blocks: AsyncIterable<Blocks>,
+    volumeBytes: number,
+    parent: number | null,
+    origin: OriginDetails,
+    cookie: ManifestCookie,
+  ): Promise<WrittenBackup> {
+    const { directory, nextId: id } = this.set;
+    const paths = this.set.paths(id);
+    try {
+      await removeParts(paths);
+      const base = parent === null ? undefined : this.set.paths(parent);
+      const layer = await writeLayer(paths, blocks, volumeBytes, base);
+      atStep('layer-complete');
+      const manifest = this.manifestOf(id, parent, volumeBytes, layer, origin, cookie);
+      await writeFileAtomically(paths.partialManifest, serializeSetManifest(manifest));
+    } catch (error) {
+      await removeParts(paths).catch(() => undefined);
+      throw storageError(error, directory);
+    }
+    atStep('layer-committed');
+    try {
+      // If that fails the next run does it: the backup is complete.
+      await putInPlace(directory, id);
+      await this.set.load();
+    } catch (error) {
+      throw storageError(error, directory);
+    }
+    return { path: paths.image, id, parent };
+  }
+
+  private manifestOf(
+    id: number,
+    parent: number | null,
+    volumeBytes: number,
+    layer: Layer,
+    origin: OriginDetails,
+    cookie: ManifestCookie,
+  ): SetManifest {
+    const paths = this.set.paths(id);
+    return {
+      format: 1,
+      id,
+      parent,
+      created: new Date().toISOString(),
+      host: origin.host,
+      machine_id: origin.machineId,
+      block_device: origin.blockDevice,
+      stable_id: origin.stableId,
+      volume_bytes: volumeBytes,
+      cookie,
+      file: paths.imageName,
+      file_bytes: layer.fileBytes,
+      held_bytes: layer.heldBytes,
+      data_bytes: layer.dataBytes,
+      skipped_bytes: layer.skippedBytes,
+      checksums: checksumsOf(paths, layer.sums),
+      tools: {
+        elioctl: AGENT_VERSION,
+        agent: origin.agentVersion,
+        module: origin.moduleVersion,
+        kernel: origin.kernelRelease,
+        qemu_img: this.qemuVersion,
+      },
+    };
+  }
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+// An agent with one volume in memory, on a unix socket: what elioctl needs of it for backups and restores.
+import { createHash } from 'node:crypto';
+import { Server, ServerCredentials, status, type handleUnaryCall } from '@grpc/grpc-js';
+import { crc32 } from 'node:zlib';
+import { AgentError, toServiceError } from '../../../agent/src/errors.js';
+import { CHUNK_SIZE } from '../../../agent/src/services/chunks.js';
+import {
+  DataServiceService,
+  type DataServiceServer,
+  type ReadBlocksResponse,
+} from '../../../proto/gen/elio/v1/data.js';
+import {
+  BlockDevice,
+  GetHostResponse,
+  HostServiceService,
+  type HostServiceServer,
+} from '../../../proto/gen/elio/v1/host.js';
+import {
+  RestoreServiceService,
+  type RestoreServiceServer,
+} from '../../../proto/gen/elio/v1/restore.js';
+import {
+  SnapshotServiceService,
+  type SnapshotServiceServer,
+} from '../../../proto/gen/elio/v1/snapshot.js';
+import { Snapshot, TrackerState, type Cookie } from '../../../proto/gen/elio/v1/types.js';
+import { lengthOf, type Blocks } from '../backup/blocks.js';
+import type { Volume } from '../sets/testing/volume.js';
+
+const ORIGIN = '/dev/vdb1';
+const TARGET = '/dev/vdc1';
+
+function unary<Q, A>(answer: (request: Q) => A): handleUnaryCall<Q, A> {
+  return (call, callback) => {
+    try {
+      callback(null, answer(call.request));
+    } catch (error) {
+      callback(toServiceError(error));
+    }
+  };
+}
+
+function messageOf(blocks: Blocks): ReadBlocksResponse {
+  const offsetBytes = BigInt(blocks.offset);
+  if (blocks.kind === 'data') {
+    const { data } = blocks;
+    return { content: { $case: 'data', value: { offsetBytes, data, crc32: crc32(data) } } };
+  }
+  const lengthBytes = BigInt(blocks.length);
+  return { content: { $case: 'hole', value: { offsetBytes, lengthBytes } } };
+}
+
+export class StubOrigin {
+  /** What was restored to the target. */
+  readonly target: Buffer;
+  /** Since snapshot of other nonces nothing is known. */
+  nonce = 'd'.repeat(32);
+  hostname = 'db1';
+  private readonly server = new Server();
+  private state: TrackerState | undefined;
+  private seqId = 0n;
+
+  private constructor(readonly volume: Volume) {
+    this.target = Buffer.alloc(volume.sizeBytes, 0xff);
+  }
+
+  static async start(socket: string, volume: Volume): Promise<StubOrigin> {
+    const origin = new StubOrigin(volume);
+    const { server } = origin;
+    server.addService(SnapshotServiceService, origin.snapshotHandlers());
+    server.addService(HostServiceService, origin.hostHandlers());
+    server.addService(DataServiceService, origin.dataHandlers());
+    server.addService(RestoreServiceService, origin.restoreHandlers());
+    await new Promise<void>((resolve, reject) => {
+      server.bindAsync(`unix:${socket}`, ServerCredentials.createInsecure(), (error) => {
+        if (error) reject(error);
+        else resolve();
+      });
+    });
+    return origin;
+  }
+
+  stop(): void {
+    this.server.forceShutdown();
+  }
+
+  /** Is the device in incremental mode? */
+  get isIncremental(): boolean {
+    return this.state === TrackerState.TRACKER_STATE_ACTIVE_INCREMENTAL;
+  }
+
+  private get cookie(): Cookie {
+    return { uuid: 'c'.repeat(32), seqId: this.seqId, nonce: this.nonce };
+  }
+
+  private snapshot(): Snapshot {
+    return Snapshot.fromPartial({
+      blockDevice: ORIGIN,
+      cowFile: '/.elio-cow-a',
+      state: this.state ?? TrackerState.TRACKER_STATE_UNSPECIFIED,
+      cookie: this.cookie,
+      sizeBytes: BigInt(this.volume.sizeBytes),
+    });
+  }
+
+  private to(state: TrackerState, isNext = false): { snapshot: Snapshot } {
+    this.state = state;
+    if (isNext) this.seqId += 1n;
+    return { snapshot: this.snapshot() };
+  }
+
+  private snapshotHandlers(): SnapshotServiceServer {
+    const handlers: Partial<SnapshotServiceServer> = {
+      getSnapshot: unary(() => ({ snapshot: this.snapshot() })),
+      setupSnapshot: unary(() => this.to(TrackerState.TRACKER_STATE_ACTIVE_SNAPSHOT, true)),
+      transitionToSnapshot: unary(() => ({
+        ...this.to(TrackerState.TRACKER_STATE_ACTIVE_SNAPSHOT, true),
+        oldCowFile: '/.elio-cow-b',
+      })),
+      transitionToIncremental: unary(() => this.to(TrackerState.TRACKER_STATE_ACTIVE_INCREMENTAL)),
+      renewLease: unary(() => ({ snapshot: this.snapshot() })),
+      deleteOldCowFile: unary(() => ({ cowFile: '/.elio-cow-b' })),
+    };
+    return handlers as SnapshotServiceServer;
+  }
+
+  private hostHandlers(): HostServiceServer {
+    const device = { sizeBytes: BigInt(this.volume.sizeBytes), kind: 'partition' };
+    return {
+      getHost: unary(() =>
+        GetHostResponse.fromPartial({
+          hostname: this.hostname,
+          agentVersion: '0.1.0',
+          moduleVersion: '0.1.0',
+          kernelRelease: '6.1.0',
+        }),
+      ),
+      listBlockDevices: unary(() => ({
+        blockDevices: [
+          BlockDevice.fromPartial({
+            ...device,
+            path: ORIGIN,
+            mountPoints: ['/srv'],
+            stableId: 'PARTUUID=1',
+            ...(this.state !== undefined && { minor: 0 }),
+          }),
+          BlockDevice.fromPartial({ ...device, path: TARGET }),
+        ],
+      })),
+    };
+  }
+
+  private dataHandlers(): DataServiceServer {
+    return {
+      readBlocks: (call) => {
+        const { since } = call.request;
+        const isKnown = since?.seqId === this.seqId - 1n && since.nonce === this.nonce;
+        if (since && !isKnown) {
+          const refusal = new AgentError(
+            status.FAILED_PRECONDITION,
+            'CHANGES_UNKNOWN',
+            'what has changed is not known',
+          );
+          call.emit('error', toServiceError(refusal));
+          return;
+        }
+        const send = async (): Promise<void> => {
+          const blocks: Blocks[] = [];
+          const stream = since ? this.volume.increment() : this.volume.full();
+          for await (const piece of stream) blocks.push(piece);
+          const total = blocks.reduce((sum, piece) => sum + lengthOf(piece), 0);
+          const value = {
+            cookie: this.cookie,
+            volumeSizeBytes: BigInt(this.volume.sizeBytes),
+            totalBytes: BigInt(total),
+          };
+          call.write({ content: { $case: 'header', value } });
+          for (const piece of blocks) call.write(messageOf(piece));
+          call.end();
+        };
+        void send();
+      },
+    };
+  }
+
+  private restoreHandlers(): RestoreServiceServer {
+    return {
+      beginRestore: unary(({ targetDevice }) => ({
+        restoreId: '1',
+        targetDevice,
+        targetSizeBytes: BigInt(this.target.length),
+      })),
+      writeBlocks: (call, callback) => {
+        let writtenBytes = 0n;
+        call.on('data', ({ content }: { content?: ReadBlocksResponse['content'] }) => {
+          if (content?.$case === 'data') {
+            content.value.data.copy(this.target, Number(content.value.offsetBytes));
+            writtenBytes += BigInt(content.value.data.length);
+          }
+          if (content?.$case === 'hole') {
+            const start = Number(content.value.offsetBytes);
+            this.target.fill(0, start, start + Number(content.value.lengthBytes));
+            writtenBytes += content.value.lengthBytes;
+          }
+        });
+        call.on('end', () => {
+          callback(null, { writtenBytes });
+        });
+      },
+      commitRestore: unary(({ sha256Tree }) => {
+        const leaves: Buffer[] = [];
+        for (let at = 0; at < this.target.length; at += CHUNK_SIZE) {
+          const chunk = this.target.subarray(at, at + CHUNK_SIZE);
+          leaves.push(createHash('sha256').update(chunk).digest());
+        }
+        const tree = createHash('sha256').update(Buffer.concat(leaves)).digest('hex');
+        if (tree === sha256Tree) return { sha256Tree };
+        throw new AgentError(status.DATA_LOSS, 'RESTORE_DAMAGED', 'it is not the backup');
+      }),
+      abortRestore: unary(() => ({})),
+    };
+  }
+}
