@@ -30,6 +30,13 @@ export interface ArgumentSpec {
   value: Completion;
 }
 
+/** A command, or a group of commands. */
+export interface FirstWord {
+  name: string;
+  summary: string;
+  isGroup: boolean;
+}
+
 export interface CommandSpec {
   name: string;
   summary: string;
@@ -78,24 +85,39 @@ export function globalOptionsOf(program: Command): OptionSpec[] {
   return program.createHelp().visibleOptions(program).map(optionSpec);
 }
 
-/** All sub-commands, in the order of the help; `help`, which the library adds, is the last. */
-export function commandsOf(program: Command): CommandSpec[] {
-  const help = program.createHelp();
-  return help.visibleCommands(program).map((command) => ({
-    name: command.name(),
+const HELP_ARGUMENT: ArgumentSpec = {
+  name: 'command',
+  description: 'the command to explain',
+  required: false,
+  value: { kind: 'commands' },
+};
+
+function commandSpec(command: Command, name: string): CommandSpec {
+  return {
+    name,
     summary: command.summary() || command.description(),
     description: command.description(),
     options: command.options.filter(({ hidden }) => !hidden).map(optionSpec),
-    arguments:
-      command.name() === 'help'
-        ? [
-            {
-              name: 'command',
-              description: 'the command to explain',
-              required: false,
-              value: { kind: 'commands' },
-            },
-          ]
-        : command.registeredArguments.map(argumentSpec),
+    arguments: name === 'help' ? [HELP_ARGUMENT] : command.registeredArguments.map(argumentSpec),
+  };
+}
+
+/** What can follow the program's name, in the order of the help; `help`, which the library adds, is the last. */
+export function firstWordsOf(program: Command): FirstWord[] {
+  const commands = program.createHelp().visibleCommands(program);
+  return commands.map((command) => ({
+    name: command.name(),
+    summary: command.summary() || command.description(),
+    isGroup: command.commands.length > 0,
   }));
+}
+
+/** All commands that do something, in the same order. One of a group has two words: "backups list". */
+export function commandsOf(program: Command): CommandSpec[] {
+  const commands = program.createHelp().visibleCommands(program);
+  return commands.flatMap((command) =>
+    command.commands.length === 0
+      ? [commandSpec(command, command.name())]
+      : command.commands.map((one) => commandSpec(one, `${command.name()} ${one.name()}`)),
+  );
 }

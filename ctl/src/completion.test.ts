@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { commandsOf } from './command-tree.js';
+import { commandsOf, firstWordsOf } from './command-tree.js';
 import { completionScript } from './completion.js';
 import { buildProgram } from './program.js';
 
@@ -37,8 +37,17 @@ describe('completion', () => {
 
     it('offers commands, after global options too', () => {
       assert.deepEqual(offered('transition-to-s'), ['transition-to-snapshot']);
-      assert.equal(offered('').length, commandsOf(program).length);
+      assert.equal(offered('').length, firstWordsOf(program).length);
       assert.deepEqual(offered('--host', 'list', '--ca', 'x', 'wat'), ['watch']);
+    });
+
+    it('offers the commands of a group, and what belongs to them', () => {
+      assert.deepEqual(offered('backu'), ['backup', 'backups']);
+      assert.deepEqual(offered('backups', 'm'), ['merge', 'mount']);
+      assert.deepEqual(offered('backups', 'prune', '--keep'), ['--keep-last', '--keep-days']);
+      assert.deepEqual(offered('backups', 'merge', '--into', 's'), ['successor']);
+      assert.deepEqual(offered('backups', 'list', ''), ['files']);
+      assert.deepEqual(offered('backups', 'list', '/x', ''), []);
     });
 
     it('offers the options of the command and of the program', () => {

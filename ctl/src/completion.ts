@@ -3,9 +3,11 @@
 import type { Command } from 'commander';
 import {
   commandsOf,
+  firstWordsOf,
   globalOptionsOf,
   type CommandSpec,
   type Completion,
+  type FirstWord,
   type OptionSpec,
 } from './command-tree.js';
 
@@ -13,17 +15,32 @@ export type Shell = 'bash' | 'zsh' | 'fish';
 
 interface Tree {
   globals: readonly OptionSpec[];
+  firstWords: readonly FirstWord[];
   commands: readonly CommandSpec[];
 }
 
 export function completionScript(program: Command, shell: Shell): string {
-  const tree = { globals: globalOptionsOf(program), commands: commandsOf(program) };
+  const tree = {
+    globals: globalOptionsOf(program),
+    firstWords: firstWordsOf(program),
+    commands: commandsOf(program),
+  };
   return { bash: bashScript, zsh: zshScript, fish: fishScript }[shell](tree);
 }
 
 const namesOf = (options: readonly OptionSpec[]): string[] => options.flatMap(({ names }) => names);
 
-const commandNames = ({ commands }: Tree): string => commands.map(({ name }) => name).join(' ');
+const commandNames = ({ firstWords }: Tree): string => firstWords.map(({ name }) => name).join(' ');
+
+const groupNames = ({ firstWords }: Tree): string[] =>
+  firstWords.filter(({ isGroup }) => isGroup).map(({ name }) => name);
+
+/** The commands of a group, and their second words. */
+function commandsIn(group: string, { commands }: Tree): { word: string; command: CommandSpec }[] {
+  return commands
+    .filter(({ name }) => name.startsWith(`${group} `))
+    .map((command) => ({ word: command.name.slice(group.length + 1), command }));
+}
 
 /** Of all options of all commands: those that go by the same name have the same values. */
 function valueOptions(tree: Tree): OptionSpec[] {
@@ -70,8 +87,13 @@ function bashScript(tree: Tree): string {
       `    ${names.join('|')}) ${value ? bashAction(value, tree) : ':'}; return ;;`,
   );
   const options = tree.commands.map(
-    (command) => `      ${command.name}) options+=' ${namesOf(command.options).join(' ')}' ;;`,
+    (command) => `      '${command.name}') options+=' ${namesOf(command.options).join(' ')}' ;;`,
   );
+  const groups = groupNames(tree);
+  const groupWords = groups.map((group) => {
+    const words = commandsIn(group, tree).map(({ word }) => word);
+    return `    ${group}) COMPREPLY=($(compgen -W '${words.join(' ')}' -- "$cur")); return ;;`;
+  });
   return `# bash completion for elioctl; made from its command tree.
 _elioctl() {
   local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD - 1]}
@@ -81,7 +103,13 @@ _elioctl() {
     case \${COMP_WORDS[i]} in
       ${valueNames}) ((i++)) ;;
       -*) ;;
-      *) if [ -z "$command" ]; then command=\${COMP_WORDS[i]}; else ((position++)); fi ;;
+      *)
+        case $command in
+          '') command=\${COMP_WORDS[i]} ;;
+          ${groups.join('|')}) command+=" \${COMP_WORDS[i]}" ;;
+          *) ((position++)) ;;
+        esac
+        ;;
     esac
   done
   case $prev in
@@ -99,6 +127,9 @@ ${options.join('\n')}
     COMPREPLY=($(compgen -W '${commandNames(tree)}' -- "$cur"))
     return
   fi
+  case $command in
+${groupWords.join('\n')}
+  esac
   case "$command $position" in
 ${tree.commands.flatMap((command) => bashArguments(command, tree)).join('\n')}
   esac
@@ -138,18 +169,43 @@ function zshOption(option: OptionSpec): string[] {
   });
 }
 
-function zshCommand(command: CommandSpec): string {
+function zshCommand(command: CommandSpec, pattern: string): string {
   const args = command.arguments.map(({ name, required, value }, i) =>
     singleQuoted(`${String(i + 1)}:${required ? '' : ':'}${zshText(name)}:${zshAction(value)}`),
   );
   const specs = ['$globals', ...command.options.flatMap(zshOption), ...args];
-  return `        ${command.name})\n          _arguments -C \\\n            ${specs.join(' \\\n            ')}\n          ;;`;
+  return `        ${pattern})\n          _arguments -C \\\n            ${specs.join(' \\\n            ')}\n          ;;`;
 }
 
-function zshScript({ globals, commands }: Tree): string {
-  const described = commands.map(({ name, summary }) =>
-    singleQuoted(`${name}:${summary.replace(/:/g, '\\:')}`),
-  );
+/** A word and what it means, as _describe takes it. */
+const zshDescribed = (name: string, summary: string): string =>
+  singleQuoted(`${name}:${summary.replace(/:/g, '\\:')}`);
+
+/** A group: its second word is completed like the first one of the line. */
+function zshGroup(group: string, tree: Tree): string {
+  const commands = commandsIn(group, tree);
+  const words = commands.map(({ word, command }) => zshDescribed(word, command.summary));
+  return `        ${group})
+          commands=(
+            ${words.join('\n            ')}
+          )
+          _arguments -C $globals '1:command:->command' '*::argument:->argument'
+          if [[ $state == argument ]]; then
+            state=
+            case "${group} $words[1]" in
+${commands.map(({ command }) => zshCommand(command, `'${command.name}'`)).join('\n')}
+            esac
+          fi
+          ;;`;
+}
+
+function zshScript(tree: Tree): string {
+  const { globals, firstWords, commands } = tree;
+  const described = firstWords.map(({ name, summary }) => zshDescribed(name, summary));
+  const cases = firstWords.map(({ name, isGroup }) => {
+    const command = commands.find((one) => one.name === name);
+    return isGroup || !command ? zshGroup(name, tree) : zshCommand(command, name);
+  });
   return `#compdef elioctl
 # zsh completion for elioctl; made from its command tree.
 _elioctl() {
@@ -170,7 +226,7 @@ _elioctl() {
     argument)
       state=
       case $words[1] in
-${commands.map(zshCommand).join('\n')}
+${cases.join('\n')}
       esac
       [[ $state != command ]] || _describe -t commands command commands
       ;;
@@ -213,7 +269,7 @@ function fishOption(option: OptionSpec, condition: string, tree: Tree): string {
 }
 
 function fishCommand(command: CommandSpec, tree: Tree): string[] {
-  const condition = ` -n '__elioctl_at ${command.name}'`;
+  const condition = ` -n '__elioctl_at "${command.name}"'`;
   const kinds = command.arguments.map(({ value }) => value);
   const words = kinds.find(({ kind }) => kind === 'choices' || kind === 'commands');
   const positional = kinds.some(({ kind }) => kind === 'files')
@@ -227,9 +283,15 @@ function fishCommand(command: CommandSpec, tree: Tree): string[] {
 function fishScript(tree: Tree): string {
   const lines = [
     ...tree.globals.map((option) => fishOption(option, '', tree)),
-    ...tree.commands.map(
+    ...tree.firstWords.map(
       ({ name, summary }) =>
         `complete -c elioctl -n '__elioctl_at ""' -a ${name} -d ${fishQuoted(summary)}`,
+    ),
+    ...groupNames(tree).flatMap((group) =>
+      commandsIn(group, tree).map(
+        ({ word, command }) =>
+          `complete -c elioctl -n '__elioctl_at ${group}' -a ${word} -d ${fishQuoted(command.summary)}`,
+      ),
     ),
     ...tree.commands.flatMap((command) => fishCommand(command, tree)),
   ];
@@ -238,6 +300,7 @@ function fishScript(tree: Tree): string {
 # Is that the command of the line? Empty: has it none yet?
 function __elioctl_at -a wanted
     set -l words (commandline -opc)
+    set -l command
     set -e words[1]
     while set -q words[1]
         switch $words[1]
@@ -245,12 +308,13 @@ function __elioctl_at -a wanted
                 set -e words[1]
             case '-*'
             case '*'
-                test "$words[1]" = "$wanted"
-                return
+                set -a command $words[1]
+                contains -- "$command" ${groupNames(tree).join(' ')}
+                or break
         end
         set -e words[1]
     end
-    test -z "$wanted"
+    test "$command" = "$wanted"
 end
 
 complete -c elioctl -f

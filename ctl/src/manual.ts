@@ -100,6 +100,13 @@ const EXAMPLES: readonly (readonly [string, string])[] = [
     'elioctl backup /dev/vdb1 /backup/vdb1.img',
   ],
   [
+    'The same as a set, in which each state of a week can be had again (/backup/vdb1@3 is the third):',
+    `elioctl backup /dev/vdb1 /backup/vdb1/
+elioctl backups list /backup/vdb1
+elioctl backups prune --keep-days 7 --yes /backup/vdb1
+elioctl restore /backup/vdb1@3 /dev/vdc1`,
+  ],
+  [
     'Step by step, as backup software of old does it:',
     `elioctl setup-snapshot /dev/vdb1 /srv/cow1 0
 dd if=/dev/elastio-snap0 of=/backup/vdb1.img bs=1M
@@ -130,7 +137,7 @@ export function manualPage(program: Command, inventory: string, date: Date): str
     `${bold('elioctl')} [${italic('options')}] ${italic('command')} [${italic('arguments')}]`,
     '.SH DESCRIPTION',
     paragraph(
-      `elioctl talks to the agent on this host, or over TLS to those on other hosts. Block devices, COW files and restore targets are paths of that host; backups are files of the machine on which elioctl runs. Numbers are decimal. Sizes are MiB, or have a suffix K, M or G (powers of 1024).`,
+      `elioctl talks to the agent on this host, or over TLS to those on other hosts. Block devices, COW files and restore targets are paths of that host; backups are files, or sets of files in a directory, of the machine on which elioctl runs. Numbers are decimal. Sizes are MiB, or have a suffix K, M or G (powers of 1024).`,
     ),
     '.PP',
     paragraph(
@@ -160,7 +167,7 @@ export function manualPage(program: Command, inventory: string, date: Date): str
       literal(lines),
     ]),
     '.SH SEE ALSO',
-    `${bold('dd')}(1), ${bold('lsblk')}(8), ${bold('modprobe')}(8)`,
+    `${bold('dd')}(1), ${bold('lsblk')}(8), ${bold('modprobe')}(8), ${bold('qemu-img')}(1), ${bold('qemu-nbd')}(8)`,
   ];
   return `${parts.join('\n')}\n`;
 }

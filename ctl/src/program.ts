@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { parseCount } from './arguments.js';
+import { addBackupSets } from './commands/backup-sets.js';
 import { addBackups } from './commands/backups.js';
 import { addInquiry } from './commands/inquiry.js';
 import { addTools } from './commands/tools.js';
@@ -46,6 +47,7 @@ export function buildProgram(): Command {
   addTracking(program);
   addInquiry(program);
   addBackups(program);
+  addBackupSets(program);
   addTools(program);
   return program;
 }
