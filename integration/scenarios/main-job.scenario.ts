@@ -12,6 +12,7 @@ import { INCREMENT_STEPS } from '../../ctl/src/backup/steps.js';
 import type { BackupResult } from '../../ctl/src/backup/backup.js';
 import { RemoteElioctl } from '../harness/elioctl.js';
 import { startAgent, unloadModule, type FleetHost } from '../harness/fleet.js';
+import { checkCommand } from '../harness/process.js';
 import { useFleet } from '../harness/scenario.js';
 import { mountExt4 } from './driver.js';
 
@@ -171,6 +172,46 @@ describe('main job', () => {
     await vm.sh(`cmp -n ${sizeBytes} /dev/elastio-snap${minor} ${disk('sectors-4k')}`);
     await elioctl.check('destroy', String(minor));
     await vm.sh(`umount /t/odd && losetup -d ${odd} && rm /tmp/odd`);
+  });
+
+  it('keeps each state of a device in a set, which QEMU reads and restore writes', async () => {
+    const { host, elioctl } = first();
+    const { vm } = host;
+    const set = join(directory, 'set');
+    const data = disk('data');
+    const spare = disk('spare');
+    const images: string[] = [];
+    for (const parent of [null, 1, 2]) {
+      await change(host, 2);
+      const result = await elioctl.backup('--verify', '--keep-snapshot', data, `${set}/`);
+      assert.equal(result.parent, parent, result.reason);
+      const image = `/dev/elastio-snap${result.minor}`;
+      images.push((await vm.sh(`sha256sum < ${image}`)).trim());
+      await elioctl.check('verify', set, data);
+      await elioctl.check('transition-to-incremental', String(result.minor));
+    }
+    const raw = join(directory, 'set.raw');
+    for (const [i, image] of images.entries()) {
+      await checkCommand([
+        'qemu-img',
+        'convert',
+        '-O',
+        'raw',
+        join(set, `00000${i + 1}.qcow2`),
+        raw,
+      ]);
+      assert.equal(
+        (await checkCommand(['sha256sum'], { stdin: await readFile(raw) })).trim(),
+        image,
+      );
+    }
+    await elioctl.check('backups', 'prune', '--yes', '--keep-last', '2', set);
+    await elioctl.check('backups', 'check', set);
+    for (const id of [2, 3]) {
+      await elioctl.check('restore', '--yes', `${set}@${id}`, spare);
+      const restored = await vm.sh(`head -c ${dataMib}M ${spare} | sha256sum`);
+      assert.equal(restored.trim(), images[id - 1]);
+    }
   });
 
   describe('broken and run again', () => {
