@@ -168,7 +168,7 @@ async function watchCommit(
 /** Has the agent read the target back and compare it. An interrupt ends that. */
 async function commit(
   connection: Connection,
-  request: { restoreId: string; sha256Tree: Buffer },
+  request: { restoreId: string; sha256Tree: string },
   sizeBytes: number,
   signal: AbortSignal,
 ): Promise<void> {

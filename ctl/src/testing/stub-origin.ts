@@ -174,6 +174,9 @@ export class StubOrigin {
             cookie: this.cookie,
             volumeSizeBytes: BigInt(this.volume.sizeBytes),
             totalBytes: BigInt(total),
+            allocatedKnown: false,
+            allocatedUnknownReason: '',
+            skippedBytes: 0n,
           };
           call.write({ content: { $case: 'header', value } });
           for (const piece of blocks) call.write(messageOf(piece));
@@ -184,6 +187,16 @@ export class StubOrigin {
     };
   }
 
+  /** The checksum of each MiB of the target. */
+  private targetLeaves(): Buffer[] {
+    const leaves: Buffer[] = [];
+    for (let at = 0; at < this.target.length; at += CHUNK_SIZE) {
+      const chunk = this.target.subarray(at, at + CHUNK_SIZE);
+      leaves.push(createHash('sha256').update(chunk).digest());
+    }
+    return leaves;
+  }
+
   private restoreHandlers(): RestoreServiceServer {
     return {
       beginRestore: unary(({ targetDevice }) => ({
@@ -191,6 +204,17 @@ export class StubOrigin {
         targetDevice,
         targetSizeBytes: BigInt(this.target.length),
       })),
+      getRestore: unary(() => ({
+        targetDevice: '',
+        sizeBytes: BigInt(this.target.length),
+        writtenBytes: 0n,
+        verifiedBytes: 0n,
+      })),
+      listTargetDigests: (call) => {
+        const leaves = Buffer.concat(this.targetLeaves());
+        call.write({ offsetBytes: 0n, sha256: leaves });
+        call.end();
+      },
       writeBlocks: (call, callback) => {
         let writtenBytes = 0n;
         call.on('data', ({ content }: { content?: ReadBlocksResponse['content'] }) => {
@@ -209,12 +233,8 @@ export class StubOrigin {
         });
       },
       commitRestore: unary(({ sha256Tree }) => {
-        const leaves: Buffer[] = [];
-        for (let at = 0; at < this.target.length; at += CHUNK_SIZE) {
-          const chunk = this.target.subarray(at, at + CHUNK_SIZE);
-          leaves.push(createHash('sha256').update(chunk).digest());
-        }
-        const tree = createHash('sha256').update(Buffer.concat(leaves)).digest('hex');
+        const leaves = Buffer.concat(this.targetLeaves());
+        const tree = createHash('sha256').update(leaves).digest('hex');
         if (tree === sha256Tree) return { sha256Tree };
         throw new AgentError(status.DATA_LOSS, 'RESTORE_DAMAGED', 'it is not the backup');
       }),
