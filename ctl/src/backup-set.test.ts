@@ -81,6 +81,74 @@ describe('elioctl with a set', function () {
     assert.match(stderr, /@1 is not what the image shows: \d+ blocks differ/);
   });
 
+  for (const form of ['set', 'raw'] as const) {
+    describe(`leaves out what the filesystem does not use (${form})`, () => {
+      let place = '';
+      beforeEach(() => {
+        place = form === 'set' ? `${set}/` : join(directory, 'raw');
+        for (let block = 20; block < 60; block += 1) origin.volume.unused.add(block);
+        for (let block = 256; block < 700; block += 1) origin.volume.unused.add(block);
+      });
+
+      async function run(...words: string[]): Promise<string> {
+        const result = await elioctl(...words);
+        assert.equal(result.status, EXIT.ok, result.stderr);
+        return result.stdout;
+      }
+
+      async function backUpTo(...words: string[]): Promise<BackupResult> {
+        const text = await run('backup', '--output=json', '--verify', ...words, '/dev/vdb1', place);
+        return JSON.parse(text) as BackupResult;
+      }
+
+      /** Where the restored device holds other blocks than the volume. */
+      async function differences(): Promise<number[]> {
+        await run('verify', place);
+        await run('restore', '--yes', place, '/dev/vdc1');
+        const { content, sizeBytes } = origin.volume;
+        return Array.from({ length: Math.ceil(sizeBytes / 4096) }, (_, i) => i).filter((i) => {
+          const part = content.subarray(i * 4096, (i + 1) * 4096);
+          return !part.equals(origin.target.subarray(i * 4096, (i + 1) * 4096));
+        });
+      }
+
+      it('sends none of it, and restores all that is used', async () => {
+        const { skipped_bytes: skipped } = await backUpTo();
+        assert.equal(skipped, (40 + 444) * 4096);
+        const different = await differences();
+        assert.ok(different.length > 0);
+        assert.ok(different.every((block) => origin.volume.unused.has(block)));
+      });
+
+      it('knows in later backups what nobody has sent', async () => {
+        await backUpTo();
+        origin.volume.change(40);
+        // Allocated, but not written: that is no change, and no difference either.
+        for (let block = 256; block < 700; block += 2) origin.volume.unused.delete(block);
+        // Written, and then not used any more.
+        for (let block = 1000; block < 1200; block += 1) origin.volume.unused.add(block);
+        const { type, skipped_bytes: skipped } = await backUpTo();
+        assert.equal(type, 'incremental');
+        assert.ok(skipped > 0);
+        origin.volume.change(40);
+        for (let block = 1000; block < 1200; block += 1) origin.volume.unused.delete(block);
+        await backUpTo('--keep-snapshot');
+        await run('verify', place, '/dev/vdb1');
+        const damaged = 1201 * 4096;
+        origin.volume.content.writeUInt8(origin.volume.content.readUInt8(damaged) ^ 1, damaged);
+        const { status, stderr } = await elioctl('verify', place, '/dev/vdb1');
+        assert.equal(status, EXIT.failed);
+        assert.match(stderr, /1 blocks differ, at byte 4919296/);
+      });
+
+      it('sends it all the same with --all', async () => {
+        const { skipped_bytes: skipped } = await backUpTo('--all');
+        assert.equal(skipped, 0);
+        assert.deepEqual(await differences(), []);
+      });
+    });
+  }
+
   it('makes a full backup when it has to, or is told to, and says why', async () => {
     await backUp();
     assert.match((await backUp('--full')).reason, /asked for by --full/);

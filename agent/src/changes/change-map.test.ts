@@ -50,6 +50,11 @@ describe('change map', () => {
       new Set(map.runs.flatMap((r) => Array.from({ length: r.count }, (_, i) => r.first + i)));
     for (let round = 0; round < 500; round += 1) {
       const [a, b] = [random(), random()];
+      const all = Array.from({ length: 100 }, (_, block) => block);
+      assert.deepEqual(
+        all.filter((block) => a.has(block)),
+        [...blocks(a)],
+      );
       const both = new Set([...blocks(a), ...blocks(b)]);
       assert.deepEqual(
         [...blocks(a.union(b))],

@@ -43,6 +43,19 @@ export class ChangeMap {
     return new ChangeMap(nrBlocks, merged);
   }
 
+  has(block: number): boolean {
+    let low = 0;
+    let high = this.runs.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      const run = this.runs[middle];
+      if (!run || block < run.first) high = middle;
+      else if (block >= run.first + run.count) low = middle + 1;
+      else return true;
+    }
+    return false;
+  }
+
   union(other: ChangeMap): ChangeMap {
     if (other.nrBlocks !== this.nrBlocks) throw new Error('change maps of different sizes');
     const a = this.runs;

@@ -20,6 +20,7 @@ export interface BackupCommandOptions {
   verify?: true;
   keepSnapshot?: true;
   full?: true;
+  all?: true;
   dryRun?: true;
   output: OutputForm;
 }
@@ -56,6 +57,7 @@ export async function backup(
     verify: options.verify === true,
     keepSnapshot: options.keepSnapshot === true,
     full: options.full === true,
+    all: options.all === true,
   };
   const { full } = backupOptions;
   await withConnection(command, async (connection) => {

@@ -20,6 +20,8 @@ export interface BackupOptions extends SnapshotSizes {
   keepSnapshot: boolean;
   /** Stream everything, whatever there is. */
   full: boolean;
+  /** Also what the filesystem does not use. */
+  all: boolean;
 }
 
 /** What a backup did, as scripts see it. */
@@ -37,6 +39,10 @@ export interface BackupResult {
   sent_bytes: number;
   /** Bytes of the volume that the stream covered, zeros included. */
   covered_bytes: number;
+  /** Of those, the ones that were skipped because the filesystem does not use them. */
+  skipped_bytes: number;
+  /** Why nothing could be skipped; empty: it could, or --all was given. */
+  allocated_unknown_reason: string;
   volume_bytes: number;
   cookie: { uuid: string; seq_id: number; nonce: string };
   seconds: number;
@@ -55,15 +61,16 @@ async function openSource(
   minor: number,
   cookie: Cookie,
   target: BackupTarget,
-  full: boolean,
+  { full, all }: BackupOptions,
   signal: AbortSignal,
 ): Promise<Source> {
+  const request = { minor, cookie, allocatedOnly: !all };
   const base = full ? undefined : target.base;
   let reason = full ? 'asked for by --full' : target.whyNone;
   if (base) {
     const since = cookieFromManifest(base.cookie);
     try {
-      const stream = await openBlockStream(connection, { minor, cookie, since }, signal);
+      const stream = await openBlockStream(connection, { ...request, since }, signal);
       if (Number(stream.header.volumeSizeBytes) === base.sizeBytes) {
         reason = `only what changed since snapshot ${String(base.cookie.seq_id)}`;
         return { stream, base, reason };
@@ -75,7 +82,7 @@ async function openSource(
       reason = error.message;
     }
   }
-  const stream = await openBlockStream(connection, { minor, cookie }, signal);
+  const stream = await openBlockStream(connection, request, signal);
   return { stream, base: undefined, reason };
 }
 
@@ -130,9 +137,13 @@ async function run(
 ): Promise<Omit<BackupResult, 'seconds'>> {
   const { cookie } = snapshot;
   const { minor, blockDevice } = snapshot.snapshot;
-  const source = await openSource(connection, minor, cookie, target, options.full, signal);
+  const source = await openSource(connection, minor, cookie, target, options, signal);
   const reason = [snapshot.note, source.reason].filter((text) => text !== '').join('; ');
   if (!source.base) note(`full backup: ${reason}`);
+  const { header } = source.stream;
+  if (header.allocatedUnknownReason !== '') {
+    note(`nothing can be left out: ${header.allocatedUnknownReason}`);
+  }
   const written = await transfer(source, target, { ...details, blockDevice }, cookie);
   atStep('committed');
   if (options.verify) {
@@ -151,8 +162,10 @@ async function run(
     id: written.id,
     parent: written.parent,
     sent_bytes: source.stream.sentBytes(),
-    covered_bytes: Number(source.stream.header.totalBytes),
-    volume_bytes: Number(source.stream.header.volumeSizeBytes),
+    covered_bytes: Number(header.totalBytes),
+    skipped_bytes: Number(header.skippedBytes),
+    allocated_unknown_reason: header.allocatedUnknownReason,
+    volume_bytes: Number(header.volumeSizeBytes),
     cookie: cookieToManifest(cookie),
   };
 }

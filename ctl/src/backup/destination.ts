@@ -16,6 +16,7 @@ import { FullWriter } from './full-writer.js';
 import { Journal, JournalWriter, type JournalHeader } from './journal.js';
 import { BackupLock } from './lock.js';
 import { Manifest, type BackupOrigin, type ManifestCookie } from './manifest.js';
+import { Coverage } from './skipped.js';
 import { atStep } from './steps.js';
 import type { BackupBase, BackupContent, BackupTarget, WrittenBackup } from './target.js';
 import { FileContent } from './file-content.js';
@@ -116,7 +117,7 @@ export class Destination implements BackupTarget {
     if (journal) {
       const manifest = await this.readManifest().catch(() => undefined);
       if (manifest?.digests.tree() === journal.header.base_sha256_tree) {
-        await this.apply(journal, manifest.digests);
+        await this.apply(journal, manifest);
       }
       await journal.close();
     }
@@ -170,11 +171,12 @@ export class Destination implements BackupTarget {
     cookie: ManifestCookie,
   ): Promise<WrittenBackup> {
     const file = await open(this.partialPath, 'w', 0o600);
+    const coverage = new Coverage(sizeBytes);
     let digests: ChunkDigests;
     try {
       await file.truncate(sizeBytes);
       const writer = new FullWriter(file, sizeBytes);
-      for await (const piece of blocks) await writer.write(piece);
+      for await (const piece of coverage.watch(blocks)) await writer.write(piece);
       digests = writer.finish();
       await file.sync();
     } catch (error) {
@@ -183,7 +185,8 @@ export class Destination implements BackupTarget {
       throw error;
     }
     await file.close();
-    const manifest = new Manifest(origin, new Date().toISOString(), cookie, digests);
+    const created = new Date().toISOString();
+    const manifest = new Manifest(origin, created, cookie, digests, coverage.over(undefined));
     await writeFileAtomically(this.nextPath, manifest.serialize());
     atStep('full-complete');
     await this.putFullInPlace();
@@ -233,21 +236,24 @@ export class Destination implements BackupTarget {
     atStep('journal-complete');
     const journal = await Journal.open(this.journalPath);
     if (!journal) throw new CliError(`${this.journalPath} cannot be read back`);
-    this.current = await this.apply(journal, base.digests);
+    this.current = await this.apply(journal, base);
     await journal.close();
     await rm(this.journalPath);
     return this.written();
   }
 
   /** May be repeated: it writes the same each time. */
-  private async apply(journal: Journal, digests: ChunkDigests): Promise<Manifest> {
+  private async apply(journal: Journal, base: Manifest): Promise<Manifest> {
+    const { digests } = base;
     const file = await open(this.path, 'r+');
     const touched = new Set<number>();
+    const coverage = new Coverage(digests.sizeBytes);
     try {
       let done = 0;
-      for await (const blocks of journal.records()) {
+      for await (const blocks of coverage.watch(journal.records())) {
         const end = blocks.offset + lengthOf(blocks);
         if (end > digests.sizeBytes) throw new CliError('the journal reaches beyond the backup');
+        if (blocks.kind === 'skipped') continue;
         await writeBlocks(file, blocks);
         for (let i = Math.floor(blocks.offset / CHUNK_SIZE); i * CHUNK_SIZE < end; i += 1) {
           touched.add(i);
@@ -266,7 +272,8 @@ export class Destination implements BackupTarget {
     }
     atStep('applied');
     const { host, block_device: blockDevice, created, cookie } = journal.header;
-    const manifest = new Manifest({ host, blockDevice }, created, cookie, digests);
+    const skipped = coverage.over(base.skipped);
+    const manifest = new Manifest({ host, blockDevice }, created, cookie, digests, skipped);
     await writeFileAtomically(this.manifestPath, manifest.serialize());
     atStep('manifest-in-place');
     return manifest;

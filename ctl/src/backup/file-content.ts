@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A raw backup as a volume.
 import { open } from 'node:fs/promises';
+import type { ChangeMap } from '../../../agent/src/changes/change-map.js';
 import { readFully } from './file-io.js';
 import type { Manifest, ManifestCookie } from './manifest.js';
 import type { BackupContent, VolumeReader } from './target.js';
@@ -20,6 +21,10 @@ export class FileContent implements BackupContent {
 
   get cookie(): ManifestCookie {
     return this.manifest.cookie;
+  }
+
+  get skipped(): ChangeMap {
+    return this.manifest.skipped;
   }
 
   check(signal: AbortSignal): Promise<void> {

@@ -24,12 +24,13 @@ async function writeFully(file: FileHandle, data: Buffer, position: number): Pro
   }
 }
 
-/** Writes data, or the zeros of a hole. */
+/** Writes data, or the zeros of a hole; what is skipped stays what it is. */
 export async function writeBlocks(file: FileHandle, blocks: Blocks): Promise<void> {
   if (blocks.kind === 'data') {
     await writeFully(file, blocks.data, blocks.offset);
     return;
   }
+  if (blocks.kind === 'skipped') return;
   for (let done = 0; done < blocks.length; done += CHUNK_SIZE) {
     const n = Math.min(CHUNK_SIZE, blocks.length - done);
     await writeFully(file, zeros.subarray(0, n), blocks.offset + done);

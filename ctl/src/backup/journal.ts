@@ -3,7 +3,7 @@
 // of the backup is touched, so that it can be applied again after a crash.
 //
 //   "ELIOJRN1" | u32 length of JSON | JSON (journalSchema) | records... | commit record
-//   record: u32 kind | u32 CRC-32 of the payload | u64 offset | u64 length | payload (kind 1 only)
+//   record: u32 kind | u32 CRC-32 of the payload | u64 offset | u64 length | payload (kind 1, data, only); 2: zeros; 4: skipped
 //   commit: kind 3, length 32, payload: SHA-256 of all that precedes the record
 // All numbers are little-endian.
 import { createHash, type Hash } from 'node:crypto';
@@ -21,7 +21,7 @@ const MAGIC = Buffer.from('ELIOJRN1');
 const RECORD_SIZE = 24;
 const COMMIT_SIZE = RECORD_SIZE + 32;
 const MAX_HEADER_SIZE = 64 * 1024;
-const KIND = { data: 1, hole: 2, commit: 3 } as const;
+const KIND = { data: 1, hole: 2, commit: 3, skipped: 4 } as const;
 
 const journalSchema = z.strictObject({
   /** sha256_tree of the backup that it changes. */
@@ -67,8 +67,8 @@ export class JournalWriter {
   }
 
   async write(blocks: Blocks): Promise<void> {
-    if (blocks.kind === 'hole') {
-      await this.append(recordHeader(KIND.hole, 0, blocks.offset, blocks.length));
+    if (blocks.kind !== 'data') {
+      await this.append(recordHeader(KIND[blocks.kind], 0, blocks.offset, blocks.length));
       return;
     }
     const { data, offset } = blocks;
@@ -153,8 +153,8 @@ export class Journal {
       const kind = header.readUInt32LE(0);
       const offset = Number(header.readBigUInt64LE(8));
       const length = Number(header.readBigUInt64LE(16));
-      if (kind === KIND.hole) {
-        yield { kind: 'hole', offset, length };
+      if (kind === KIND.hole || kind === KIND.skipped) {
+        yield { kind: kind === KIND.hole ? 'hole' : 'skipped', offset, length };
         continue;
       }
       const data = Buffer.alloc(length);

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { CHUNK_SIZE, chunkDigest } from '../../../agent/src/services/chunks.js';
+import { ChangeMap } from '../../../agent/src/changes/change-map.js';
 import { ChunkDigests } from './digests.js';
 import { Manifest } from './manifest.js';
 
@@ -11,7 +12,8 @@ function sample(): Manifest {
   const digests = ChunkDigests.empty(CHUNK_SIZE + 5);
   digests.set(0, chunkDigest(Buffer.alloc(CHUNK_SIZE, 1)));
   digests.set(1, chunkDigest(Buffer.from('hello')));
-  return new Manifest({ host: 'h', blockDevice: '/dev/x' }, 'now', cookie, digests);
+  const skipped = ChangeMap.fromRuns(257, [{ first: 3, count: 2 }]);
+  return new Manifest({ host: 'h', blockDevice: '/dev/x' }, 'now', cookie, digests, skipped);
 }
 
 describe('manifest', () => {
@@ -20,6 +22,7 @@ describe('manifest', () => {
     assert.deepEqual(read.cookie, cookie);
     assert.equal(read.sizeBytes, CHUNK_SIZE + 5);
     assert.equal(read.digests.tree(), sample().digests.tree());
+    assert.deepEqual(read.skipped, sample().skipped);
     assert.ok(read.digests.matches(1, Buffer.from('hello')));
     assert.ok(!read.digests.matches(1, Buffer.from('hullo')));
   });

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { z } from 'zod';
 import type { Cookie } from '../../../proto/gen/elio/v1/types.js';
+import type { ChangeMap } from '../../../agent/src/changes/change-map.js';
 import { ChunkDigests } from './digests.js';
+import { skippedFromManifest, skippedSchema, skippedToManifest } from './skipped.js';
 
 const HEX_32 = /^[0-9a-f]{32}$/;
 const HEX_64 = /^[0-9a-f]{64}$/;
@@ -24,6 +26,8 @@ const manifestSchema = z.strictObject({
   sha256_tree: z.string().regex(HEX_64),
   /** Digests of each MiB, concatenated, in base64. */
   chunk_sha256: z.string(),
+  /** Blocks whose content means nothing: the filesystem did not use them. */
+  skipped: skippedSchema.default([]),
 });
 
 export type ManifestCookie = z.infer<typeof cookieSchema>;
@@ -49,6 +53,7 @@ export class Manifest {
     readonly created: string,
     readonly cookie: ManifestCookie,
     readonly digests: ChunkDigests,
+    readonly skipped: ChangeMap,
   ) {}
 
   get sizeBytes(): number {
@@ -65,6 +70,7 @@ export class Manifest {
       m.created,
       m.cookie,
       digests,
+      skippedFromManifest(m.skipped, m.size_bytes),
     );
   }
 
@@ -78,6 +84,7 @@ export class Manifest {
       size_bytes: this.sizeBytes,
       sha256_tree: this.digests.tree(),
       chunk_sha256: this.digests.toString(),
+      skipped: skippedToManifest(this.skipped),
     };
     return `${JSON.stringify(content, null, 2)}\n`;
   }

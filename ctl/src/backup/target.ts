@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a backup is written to, and what one is read from, whatever its form: a raw file, or a set.
+import type { ChangeMap } from '../../../agent/src/changes/change-map.js';
 import type { Blocks } from './blocks.js';
 import type { BackupOrigin, ManifestCookie } from './manifest.js';
 
@@ -57,6 +58,8 @@ export interface BackupContent {
   readonly name: string;
   readonly sizeBytes: number;
   readonly cookie: ManifestCookie;
+  /** Blocks whose content means nothing. */
+  readonly skipped: ChangeMap;
   /** Each MiB is compared with its checksum when it is read: there is no need to check() before. */
   readonly isCheckedWhileRead: boolean;
   /** Rejects with CliError when the files are not what their checksums say. */

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Is a backup what it should be: by its own checksums, and against the image it was made of.
 import { open } from 'node:fs/promises';
+import type { ChangeMap } from '../../../agent/src/changes/change-map.js';
+import { BLOCK_SIZE } from '../../../agent/src/driver/layout.js';
 import type { Connection } from '../connection.js';
 import { CliError } from '../errors.js';
 import { lengthOf, type Blocks } from './blocks.js';
@@ -13,7 +15,6 @@ import { cookieFromManifest } from './manifest.js';
 import { Progress } from '../progress.js';
 import { openBlockStream } from './stream.js';
 
-const BLOCK_SIZE = 4096;
 const SHOWN_OFFSETS = 5;
 
 /** Offsets of what differs: all counted, the first ones kept. */
@@ -63,9 +64,11 @@ export async function checkDigests(
   differences.check(`${path} is damaged: file and manifest`);
 }
 
+/** What is skipped in the backup may differ. */
 async function compare(
   backup: VolumeReader,
   blocks: Blocks,
+  skipped: ChangeMap,
   differences: Differences,
 ): Promise<void> {
   const length = lengthOf(blocks);
@@ -77,12 +80,13 @@ async function compare(
     for (let block = 0; block < here.length; block += BLOCK_SIZE) {
       const mine = here.subarray(block, block + BLOCK_SIZE);
       const same = there ? mine.equals(there.subarray(block, block + BLOCK_SIZE)) : isZero(mine);
-      if (!same) differences.add(blocks.offset + at + block);
+      const offset = blocks.offset + at + block;
+      if (!same && !skipped.has(offset / BLOCK_SIZE)) differences.add(offset);
     }
   }
 }
 
-/** Compares a backup with the image of the snapshot that it is a backup of, block by block. */
+/** Compares a backup with the image of the snapshot that it is a backup of, block by block, but for what is skipped. */
 export async function compareWithImage(
   connection: Connection,
   minor: number,
@@ -90,13 +94,16 @@ export async function compareWithImage(
   signal: AbortSignal,
 ): Promise<void> {
   const cookie = cookieFromManifest(content.cookie);
-  const stream = await openBlockStream(connection, { minor, cookie }, signal);
+  const { skipped } = content;
+  // A backup that holds everything is compared in full.
+  const allocatedOnly = skipped.runs.length > 0;
+  const stream = await openBlockStream(connection, { minor, cookie, allocatedOnly }, signal);
   const differences = new Differences('blocks');
   const progress = new Progress('comparing with the image', Number(stream.header.totalBytes));
   const reader = await content.open();
   try {
     for await (const blocks of stream.blocks) {
-      await compare(reader, blocks, differences);
+      if (blocks.kind !== 'skipped') await compare(reader, blocks, skipped, differences);
       progress.advance(lengthOf(blocks));
     }
   } finally {

@@ -20,6 +20,7 @@ export function addBackups(program: Command): void {
     .addOption(cowSizeOption())
     .option('--verify', 'compare file and image, block by block, before the image goes')
     .option('--full', 'stream everything; in a directory this begins a new chain')
+    .option('--all', 'also what the filesystem does not use')
     .option('--keep-snapshot', 'leave the image instead of going to incremental mode')
     .addOption(dryRunOption())
     .addOption(outputOption())

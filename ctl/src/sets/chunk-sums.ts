@@ -11,9 +11,6 @@ export const BLOCK_SIZE = 4096;
 export const BLOCKS_PER_CHUNK = CHUNK_SIZE / BLOCK_SIZE;
 const HELD_SIZE = BLOCKS_PER_CHUNK / 8;
 
-/** Blocks of another kind are named in the stream, but their content is not part of the backup. */
-const HELD_KINDS: ReadonlySet<string> = new Set(['data', 'hole']);
-
 const zeros = Buffer.alloc(CHUNK_SIZE);
 const NONE = Buffer.alloc(HELD_SIZE);
 const EVERY = Buffer.alloc(HELD_SIZE, 0xff);
@@ -122,7 +119,7 @@ export class ChunkHasher {
     }
     if (end > this.volumeBytes) throw new CliError('the stream is longer than the volume');
     this.end = end;
-    if (!HELD_KINDS.has(blocks.kind)) return;
+    if (blocks.kind === 'skipped') return;
     this.heldBytes += length;
     if (blocks.kind === 'data') this.dataBytes += length;
     for (let at = blocks.offset; at < end;) {

@@ -17,7 +17,6 @@ export interface Layer {
   fileBytes: number;
   heldBytes: number;
   dataBytes: number;
-  skippedBytes: number;
 }
 
 /** Deletes what there is of an unfinished backup. */
@@ -86,6 +85,8 @@ class LayerWriter {
         // What a new image does not hold is zero already.
         if (!this.isFull) await this.image.zero(blocks.offset, blocks.length);
         break;
+      case 'skipped':
+        break;
     }
   }
 
@@ -103,8 +104,8 @@ class LayerWriter {
     await this.image.flush();
   }
 
-  get bytes(): { heldBytes: number; dataBytes: number; skippedBytes: number } {
+  get bytes(): { heldBytes: number; dataBytes: number } {
     const { heldBytes, dataBytes } = this.hasher;
-    return { heldBytes, dataBytes, skippedBytes: this.coveredBytes - heldBytes };
+    return { heldBytes, dataBytes };
   }
 }

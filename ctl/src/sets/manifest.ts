@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import { CHUNK_SIZE } from '../../../agent/src/services/chunks.js';
 import { cookieSchema } from '../backup/manifest.js';
+import { skippedSchema } from '../backup/skipped.js';
 import { BLOCK_SIZE } from './chunk-sums.js';
 import type { BackupPaths } from './names.js';
 import type { SumsSummary } from './sums-file.js';
@@ -57,8 +58,9 @@ export const setManifestSchema = z
       'Bytes of the volume that the backup itself holds, zeros included.',
     ),
     data_bytes: bytes().describe('Bytes that are not in a hole, of those that were received.'),
-    skipped_bytes: bytes().describe(
-      'Bytes that were left out because the filesystem did not use them. In a full one they are the blocks that the checksum file does not name.',
+    skipped_bytes: bytes().describe('Bytes of the blocks in "skipped".'),
+    skipped: skippedSchema.describe(
+      'Blocks that were left out because the filesystem did not use them, in this backup or in one that it builds on: ascending runs, each the number of its first block and how many blocks it has. What a restored volume holds there means nothing.',
     ),
     checksums: checksumsSchema,
     tools: toolsSchema,

@@ -162,14 +162,12 @@ async function verifyRun(
     const checksums = checksumsOf(paths, await sums.finish());
     await checkRoom(set.directory, neededBytes + tables.size * TABLE_BYTES);
     const [first] = run;
-    const isFull = first?.parent === null;
     const dataBytes = run.reduce((sum, { data_bytes: bytes }) => sum + bytes, 0);
     return {
       ...result,
       parent: first?.parent ?? null,
       held_bytes: heldBytes,
       data_bytes: Math.min(dataBytes, heldBytes),
-      skipped_bytes: isFull ? result.volume_bytes - heldBytes : result.skipped_bytes,
       checksums,
     };
   } catch (error) {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A backup of a set as a volume: read through its whole chain.
+import type { ChangeMap } from '../../../agent/src/changes/change-map.js';
 import type { ManifestCookie } from '../backup/manifest.js';
 import type { BackupContent, VolumeReader } from '../backup/target.js';
+import { skippedFromManifest } from '../backup/skipped.js';
 import { CliError, messageOf } from '../errors.js';
 import { OpenImage } from '../qemu/open-image.js';
 import { checkChain } from './check.js';
@@ -26,6 +28,10 @@ export class SetContent implements BackupContent {
 
   get cookie(): ManifestCookie {
     return this.backup.cookie;
+  }
+
+  get skipped(): ChangeMap {
+    return skippedFromManifest(this.backup.skipped, this.backup.volume_bytes);
   }
 
   async check(signal: AbortSignal): Promise<void> {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // A set as the destination of a backup.
 import { mkdir } from 'node:fs/promises';
+import type { ChangeMap } from '../../../agent/src/changes/change-map.js';
 import { writeFileAtomically } from '../../../agent/src/os/atomic-file.js';
 import { AGENT_VERSION } from '../../../agent/src/version.js';
 import type { Blocks } from '../backup/blocks.js';
 import type { ManifestCookie } from '../backup/manifest.js';
+import { Coverage, skippedFromManifest, skippedToManifest } from '../backup/skipped.js';
 import { atStep } from '../backup/steps.js';
 import type {
   BackupBase,
@@ -138,10 +140,13 @@ export class SetTarget implements BackupTarget {
     const paths = this.set.paths(id);
     try {
       await removeParts(paths);
-      const base = parent === null ? undefined : this.set.paths(parent);
-      const layer = await writeLayer(paths, blocks, volumeBytes, base);
+      const base = parent === null ? undefined : this.set.require(parent);
+      const basePaths = base && this.set.paths(base.id);
+      const coverage = new Coverage(volumeBytes);
+      const layer = await writeLayer(paths, coverage.watch(blocks), volumeBytes, basePaths);
       atStep('layer-complete');
-      const manifest = this.manifestOf(id, parent, volumeBytes, layer, origin, cookie);
+      const skipped = coverage.over(base && skippedFromManifest(base.skipped, volumeBytes));
+      const manifest = this.manifestOf(id, parent, volumeBytes, layer, skipped, origin, cookie);
       await writeFileAtomically(paths.partialManifest, serializeSetManifest(manifest));
     } catch (error) {
       await removeParts(paths).catch(() => undefined);
@@ -163,6 +168,7 @@ export class SetTarget implements BackupTarget {
     parent: number | null,
     volumeBytes: number,
     layer: Layer,
+    skipped: ChangeMap,
     origin: OriginDetails,
     cookie: ManifestCookie,
   ): SetManifest {
@@ -182,7 +188,8 @@ export class SetTarget implements BackupTarget {
       file_bytes: layer.fileBytes,
       held_bytes: layer.heldBytes,
       data_bytes: layer.dataBytes,
-      skipped_bytes: layer.skippedBytes,
+      skipped_bytes: Number(skipped.coveredBytes(BigInt(volumeBytes))),
+      skipped: skippedToManifest(skipped),
       checksums: checksumsOf(paths, layer.sums),
       tools: {
         elioctl: AGENT_VERSION,

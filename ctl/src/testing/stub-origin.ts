@@ -48,7 +48,7 @@ function messageOf(blocks: Blocks): ReadBlocksResponse {
     return { content: { $case: 'data', value: { offsetBytes, data, crc32: crc32(data) } } };
   }
   const lengthBytes = BigInt(blocks.length);
-  return { content: { $case: 'hole', value: { offsetBytes, lengthBytes } } };
+  return { content: { $case: blocks.kind, value: { offsetBytes, lengthBytes } } };
 }
 
 export class StubOrigin {
@@ -154,7 +154,7 @@ export class StubOrigin {
   private dataHandlers(): DataServiceServer {
     return {
       readBlocks: (call) => {
-        const { since } = call.request;
+        const { since, allocatedOnly } = call.request;
         const isKnown = since?.seqId === this.seqId - 1n && since.nonce === this.nonce;
         if (since && !isKnown) {
           const refusal = new AgentError(
@@ -168,15 +168,19 @@ export class StubOrigin {
         const send = async (): Promise<void> => {
           const blocks: Blocks[] = [];
           const stream = since ? this.volume.increment() : this.volume.full();
-          for await (const piece of stream) blocks.push(piece);
+          for await (const piece of stream) {
+            if (allocatedOnly) blocks.push(...this.volume.allocatedOf(piece));
+            else blocks.push(piece);
+          }
           const total = blocks.reduce((sum, piece) => sum + lengthOf(piece), 0);
+          const skipped = blocks.filter(({ kind }) => kind === 'skipped');
           const value = {
             cookie: this.cookie,
             volumeSizeBytes: BigInt(this.volume.sizeBytes),
             totalBytes: BigInt(total),
-            allocatedKnown: false,
+            allocatedKnown: allocatedOnly,
             allocatedUnknownReason: '',
-            skippedBytes: 0n,
+            skippedBytes: BigInt(skipped.reduce((sum, piece) => sum + lengthOf(piece), 0)),
           };
           call.write({ content: { $case: 'header', value } });
           for (const piece of blocks) call.write(messageOf(piece));

@@ -2,7 +2,7 @@
 // A volume in memory that changes at random, and the streams that an agent would send of it.
 import { CHUNK_SIZE, isZero } from '../../../../agent/src/services/chunks.js';
 import { randomNumbers } from '../../../../agent/src/testing/random.js';
-import type { Blocks } from '../../backup/blocks.js';
+import { lengthOf, type Blocks } from '../../backup/blocks.js';
 import type { OriginDetails } from '../../backup/target.js';
 import { BLOCK_SIZE, chunkLength } from '../chunk-sums.js';
 
@@ -23,6 +23,8 @@ export class Volume {
   readonly content: Buffer;
   private readonly random: (limit: number) => number;
   private changed = new Set<number>();
+  /** Blocks that the filesystem does not use. */
+  unused = new Set<number>();
 
   /** Half of it is zero. */
   constructor(
@@ -92,6 +94,24 @@ export class Volume {
       }
       yield* this.pieces(...this.range(first, end - first));
       await Promise.resolve();
+    }
+  }
+
+  /** Data or a hole, with the blocks in it that are not used as skipped. */
+  *allocatedOf(piece: Blocks): Generator<Blocks> {
+    const first = piece.offset / BLOCK_SIZE;
+    const last = Math.ceil((piece.offset + lengthOf(piece)) / BLOCK_SIZE);
+    for (let block = first; block < last;) {
+      const isUnused = this.unused.has(block);
+      let end = block;
+      while (end < last && this.unused.has(end) === isUnused) end += 1;
+      const [offset, endOffset] = this.range(block, end - block);
+      const length = endOffset - offset;
+      const start = offset - piece.offset;
+      if (isUnused) yield { kind: 'skipped', offset, length };
+      else if (piece.kind !== 'data') yield { kind: piece.kind, offset, length };
+      else yield { kind: 'data', offset, data: piece.data.subarray(start, start + length) };
+      block = end;
     }
   }
 

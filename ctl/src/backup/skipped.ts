@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Blocks that a backup does not tell of, because the filesystem did not use them: what it holds there means nothing.
+import { z } from 'zod';
+import { blocksOf, ChangeMap, type BlockRun } from '../../../agent/src/changes/change-map.js';
+import { BLOCK_SIZE } from '../../../agent/src/driver/layout.js';
+import { lengthOf, type Blocks } from './blocks.js';
+
+/** In a manifest: ascending runs, each the number of its first block of 4096 bytes and how many there are. */
+export const skippedSchema = z.array(z.tuple([z.int().nonnegative(), z.int().positive()]));
+
+export type SkippedRuns = z.infer<typeof skippedSchema>;
+
+export function skippedToManifest(skipped: ChangeMap): SkippedRuns {
+  return skipped.runs.map(({ first, count }) => [first, count]);
+}
+
+export function skippedFromManifest(runs: SkippedRuns, sizeBytes: number): ChangeMap {
+  return ChangeMap.fromRuns(
+    blocksOf(BigInt(sizeBytes)),
+    runs.map(([first, count]) => ({ first, count })),
+  );
+}
+
+/** Adds a run behind all others. */
+function append(runs: BlockRun[], first: number, end: number): void {
+  const last = runs.at(-1);
+  if (last && last.first + last.count === first) last.count = end - last.first;
+  else runs.push({ first, count: end - first });
+}
+
+/** What a stream brought, and what it skipped. */
+export class Coverage {
+  private readonly sent: BlockRun[] = [];
+  private readonly skipped: BlockRun[] = [];
+
+  constructor(private readonly sizeBytes: number) {}
+
+  add(blocks: Blocks): void {
+    const first = blocks.offset / BLOCK_SIZE;
+    const end = Math.ceil((blocks.offset + lengthOf(blocks)) / BLOCK_SIZE);
+    append(blocks.kind === 'skipped' ? this.skipped : this.sent, first, end);
+  }
+
+  /** The blocks, which pass by, and are added. */
+  async *watch(blocks: AsyncIterable<Blocks>): AsyncGenerator<Blocks> {
+    for await (const piece of blocks) {
+      this.add(piece);
+      yield piece;
+    }
+  }
+
+  /** What is skipped in the backup that the stream makes of one in which `before` was skipped. */
+  over(before: ChangeMap | undefined): ChangeMap {
+    const nrBlocks = blocksOf(BigInt(this.sizeBytes));
+    const skipped = ChangeMap.fromRuns(nrBlocks, this.skipped);
+    if (!before) return skipped;
+    const sent = ChangeMap.fromRuns(nrBlocks, this.sent);
+    return before.intersection(sent.complement()).union(skipped);
+  }
+}
