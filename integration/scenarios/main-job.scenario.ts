@@ -78,7 +78,7 @@ describe('main job', () => {
     skipped: SkippedRuns,
   ): Promise<string> {
     const zero = skipped.map(
-      ([block, count]) => `fallocate -z -o ${block * 4096} -l ${count * 4096} /tmp/volume\n`,
+      ([block, count]) => `fallocate -p -o ${block * 4096} -l ${count * 4096} /tmp/volume\n`,
     );
     const hash = await vm.sh(
       `head -c ${dataMib}M ${device} > /tmp/volume\n${zero.join('')}sha256sum < /tmp/volume && rm /tmp/volume`,
