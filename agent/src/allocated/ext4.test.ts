@@ -147,9 +147,9 @@ describe('what ext4 has allocated', () => {
 
   it('all inodes and files are in it: debugfs finds no owner of a free block', async () => {
     const path = await make({ name: '', options: '-b 4096', sizeBytes: 64 * MIB });
-    const blocks = (await allocatedIn(path))
-      .complement()
-      .runs.flatMap(({ first, count }) => Array.from({ length: count }, (_, i) => first + i));
+    const blocks = [...(await allocatedIn(path)).complement().runs].flatMap(({ first, count }) =>
+      Array.from({ length: count }, (_, i) => first + i),
+    );
     const commands: string[] = [];
     for (let at = 0; at < blocks.length; at += 500) {
       commands.push(`icheck ${blocks.slice(at, at + 500).join(' ')}`);

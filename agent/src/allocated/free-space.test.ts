@@ -5,7 +5,7 @@ import { AllocationUnknownError } from './unknown.js';
 
 describe('free space', () => {
   const runsOf = (free: FreeSpace): number[][] =>
-    free.allocated().runs.map(({ first, count }) => [first, count]);
+    [...free.allocated().runs].map(({ first, count }) => [first, count]);
 
   it('is nothing until it is said', () => {
     assert.deepEqual(runsOf(new FreeSpace(10)), [[0, 10]]);
@@ -53,7 +53,7 @@ describe('free space', () => {
     });
     const { runs } = free.allocated();
     assert.ok(runs.length <= 9, String(runs.length));
-    const kept = new Set(runs.map(({ first }) => first));
+    const kept = new Set([...runs].map(({ first }) => first));
     // All that is left are runs that were said to be free, and the longest ones are among them.
     for (const first of kept)
       assert.ok(first === 0 || lengths[Math.floor(first / 20)] === first % 20);

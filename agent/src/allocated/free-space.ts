@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { ChangeMap, type BlockRun } from '../changes/change-map.js';
+import { ChangeMap } from '../changes/change-map.js';
+import { RunList } from '../changes/run-list.js';
 import { BLOCK_SIZE } from '../driver/layout.js';
 import { insist } from './unknown.js';
 
@@ -39,14 +40,14 @@ export class FreeSpace {
   /** The blocks that are not free. Nothing can be added after it. */
   allocated(): ChangeMap {
     this.flush();
-    const runs: BlockRun[] = [];
+    const runs = new RunList();
     let at = 0;
     for (let i = 0; i < this.pairs.length; i += 2) {
       const first = this.pairs[i] ?? 0;
-      runs.push({ first: at, count: first - at });
+      runs.add(at, first - at);
       at = this.pairs[i + 1] ?? 0;
     }
-    runs.push({ first: at, count: this.nrBlocks - at });
+    runs.add(at, this.nrBlocks - at);
     return ChangeMap.fromRuns(this.nrBlocks, runs);
   }
 

@@ -34,28 +34,34 @@ describe('COW file', () => {
     const changed = [0, 1, 4095, 4096, 131071, 131072, 150000, nrEntries - 1];
     await writeCowFile(path, { uuid, seqId: 3n, nrEntries, changed });
     const map = await readChangeMap(path, uuid, 3n, BigInt(nrEntries) * block);
-    assert.deepEqual(map.runs, [
-      { first: 0, count: 2 },
-      { first: 4095, count: 2 },
-      { first: 131071, count: 2 },
-      { first: 150000, count: 1 },
-      { first: nrEntries - 1, count: 1 },
-    ]);
+    assert.deepEqual(
+      [...map.runs],
+      [
+        { first: 0, count: 2 },
+        { first: 4095, count: 2 },
+        { first: 131071, count: 2 },
+        { first: 150000, count: 1 },
+        { first: nrEntries - 1, count: 1 },
+      ],
+    );
   });
 
   it('has no place for a short last block behind whole sections: it counts as changed', async () => {
     await writeCowFile(path, { uuid, seqId: 1n, nrEntries: 4096, changed: [7] });
     const map = await readChangeMap(path, uuid, 1n, 4096n * block + 512n);
-    assert.deepEqual(map.runs, [
-      { first: 7, count: 1 },
-      { first: 4096, count: 1 },
-    ]);
+    assert.deepEqual(
+      [...map.runs],
+      [
+        { first: 7, count: 1 },
+        { first: 4096, count: 1 },
+      ],
+    );
   });
 
   it('ignores entries behind the end of the volume', async () => {
     await writeCowFile(path, { uuid, seqId: 1n, nrEntries: 4096, changed: [5, 900, 4000] });
     const map = await readChangeMap(path, uuid, 1n, 100n * block);
-    assert.deepEqual(map.runs, [{ first: 5, count: 1 }]);
+    assert.deepEqual([...map.runs], [{ first: 5, count: 1 }]);
   });
 
   it('is refused when it is another one, not complete, or cut off', async () => {
@@ -91,7 +97,7 @@ describe('COW file', () => {
       await writeFile(path, damaged.subarray(0, length));
       try {
         const map = await readChangeMap(path, uuid, 5n, BigInt(nrEntries) * block);
-        const blocks = map.runs.flatMap((run) => numbersFrom(run.first, run.count));
+        const blocks = [...map.runs].flatMap((run) => numbersFrom(run.first, run.count));
         const entries = numbersFrom(0, nrEntries);
         assert.deepEqual(
           blocks,

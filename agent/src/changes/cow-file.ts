@@ -9,7 +9,8 @@ import {
   COW_MAGIC,
   COW_SECTION_ENTRIES,
 } from '../driver/layout.js';
-import { blocksOf, ChangeMap, type BlockRun } from './change-map.js';
+import { blocksOf, ChangeMap } from './change-map.js';
+import { RunList, type BlockRun } from './run-list.js';
 
 const ENTRY_SIZE = 8;
 const READ_SIZE = 1 << 20;
@@ -80,24 +81,28 @@ export async function readChangeMap(
     const indexed =
       Math.ceil(Number(sizeBytes / BigInt(BLOCK_SIZE)) / COW_SECTION_ENTRIES) * COW_SECTION_ENTRIES;
     const zeros = Buffer.alloc(READ_SIZE);
-    const runs: BlockRun[] = [];
+    const runs = new RunList();
+    let found = 0;
     const entriesAtOnce = READ_SIZE / ENTRY_SIZE;
     for (let block = 0; block < Math.min(nrBlocks, indexed); block += entriesAtOnce) {
       const count = Math.min(entriesAtOnce, indexed - block);
       const buffer = Buffer.from(new ArrayBuffer(count * ENTRY_SIZE));
       await readFully(file, buffer, COW_INDEX_OFFSET + block * ENTRY_SIZE);
       if (buffer.equals(zeros.subarray(0, buffer.length))) continue;
-      runs.push(...runsOf(new BigUint64Array(buffer.buffer, buffer.byteOffset, count), block));
+      const entries = new BigUint64Array(buffer.buffer, buffer.byteOffset, count);
+      for (const run of runsOf(entries, block)) {
+        runs.add(run.first, run.count);
+        found += run.count;
+      }
     }
     const told = Number(header.nrChangedBlocks);
-    const found = runs.reduce((sum, { count }) => sum + count, 0);
     // A block behind the index is counted, too, when it has changed.
     if (told !== found && !(nrBlocks > indexed && told === found + 1)) {
       throw new Error(
         `${path} is damaged: it tells of ${String(told)} changed blocks and names ${String(found)}`,
       );
     }
-    if (nrBlocks > indexed) runs.push({ first: indexed, count: nrBlocks - indexed });
+    if (nrBlocks > indexed) runs.add(indexed, nrBlocks - indexed);
     return ChangeMap.fromRuns(nrBlocks, runs);
   } finally {
     await file.close();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { open } from 'node:fs/promises';
 import koffi from 'koffi';
-import type { BlockRun } from '../changes/change-map.js';
+import { RunList } from '../changes/run-list.js';
 import { ioctl, SystemError } from '../os/ioctl.js';
 import { Semaphore } from '../os/semaphore.js';
 import {
@@ -65,7 +65,7 @@ export interface SnapDriver {
    * Blocks that have changed since snapshot `seqId` of tracker `uuid`, ascending: the current snapshot, or, while that is
    * in snapshot mode, the one before it. ESTALE when the driver does not know them (any more).
    */
-  changedBlocks(minor: number, uuid: string, seqId: bigint): Promise<BlockRun[]>;
+  changedBlocks(minor: number, uuid: string, seqId: bigint): Promise<RunList>;
   /** What the module can do beyond the ioctls that its predecessors have: "change-map". */
   capabilities(): Promise<string[]>;
 }
@@ -232,8 +232,8 @@ export class KernelSnapDriver implements SnapDriver {
     return (bits & CAP_CHANGES) === 0n ? [] : ['change-map'];
   }
 
-  async changedBlocks(minor: number, uuid: string, seqId: bigint): Promise<BlockRun[]> {
-    const runs: BlockRun[] = [];
+  async changedBlocks(minor: number, uuid: string, seqId: bigint): Promise<RunList> {
+    const runs = new RunList();
     const extents = Buffer.alloc(CHANGES_MAX * CHANGED.size);
     const arg = Buffer.alloc(CHANGES.size);
     arg.write(uuid, CHANGES.uuid, 'hex');
@@ -245,10 +245,8 @@ export class KernelSnapDriver implements SnapDriver {
       await this.call('CHANGES', arg);
       const end = arg.readUInt32LE(CHANGES.nr_extents) * CHANGED.size;
       for (let at = 0; at < end; at += CHANGED.size) {
-        runs.push({
-          first: Number(extents.readBigUInt64LE(at + CHANGED.first)),
-          count: Number(extents.readBigUInt64LE(at + CHANGED.nr)),
-        });
+        const first = Number(extents.readBigUInt64LE(at + CHANGED.first));
+        runs.add(first, Number(extents.readBigUInt64LE(at + CHANGED.nr)));
       }
     } while (arg.readUInt32LE(CHANGES.complete) === 0);
     return runs;

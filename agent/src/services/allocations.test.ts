@@ -48,7 +48,7 @@ describe('allocations', () => {
     const [one, other] = await Promise.all([allocations.of(image), allocations.of({ ...image })]);
     assert.equal(one, other);
     assert.ok('map' in one);
-    assert.deepEqual(one.map.runs, (await allocatedIn(path)).runs);
+    assert.deepEqual([...one.map.runs], [...(await allocatedIn(path)).runs]);
     assert.equal(await allocations.of(image), one);
     assert.deepEqual([opened, checked], [1, 1]);
   });
@@ -103,11 +103,11 @@ describe('allocations', () => {
     const wanted = mapOf([0, 300], [400, 100]);
     const map = mapOf([0, 10], [25, 5], [46, 4], [280, 150], [990, 10]);
     const split = splitByAllocation(wanted, { map });
-    assert.deepEqual(split.map.runs, mapOf([0, 30], [46, 4], [280, 20], [400, 30]).runs);
-    assert.deepEqual(split.skipped.runs, mapOf([30, 16], [50, 230], [430, 70]).runs);
+    assert.deepEqual([...split.map.runs], [...mapOf([0, 30], [46, 4], [280, 20], [400, 30]).runs]);
+    assert.deepEqual([...split.skipped.runs], [...mapOf([30, 16], [50, 230], [430, 70]).runs]);
     for (const unknown of [undefined, { reason: 'none' }]) {
       const all = splitByAllocation(wanted, unknown);
-      assert.deepEqual([all.map.runs, all.skipped.runs], [wanted.runs, []]);
+      assert.deepEqual([[...all.map.runs], [...all.skipped.runs]], [[...wanted.runs], []]);
     }
   });
 });

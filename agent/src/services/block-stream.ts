@@ -74,7 +74,7 @@ function* stepsOf(map: ChangeMap, skipped: ChangeMap, sizeBytes: bigint): Genera
   let nextSkipped = 0;
   function* skippedBefore(block: number): Generator<Step> {
     for (;;) {
-      const run = skipped.runs[nextSkipped];
+      const run = skipped.runs.at(nextSkipped);
       if (!run || run.first >= block) return;
       nextSkipped += 1;
       const { offsetBytes, lengthBytes } = extentOf(run, sizeBytes);

@@ -89,7 +89,7 @@ export class ChangeService {
     const most = Math.min(maxResults === 0 ? EXTENTS_PER_MESSAGE : maxResults, EXTENTS_PER_MESSAGE);
     let at = 0;
     do {
-      const extents = runs.slice(at, at + most).map((run) => extentOf(run, sizeBytes));
+      const extents = Array.from(runs.slice(at, at + most), (run) => extentOf(run, sizeBytes));
       yield { cookie, volumeSizeBytes: sizeBytes, extents };
       this.trackers.leases.renew(info);
       at += most;

@@ -273,7 +273,7 @@ describe('the image of a filesystem', () => {
   it('is listed in messages of the size that is asked for', async () => {
     await makeExt4();
     const { runs } = await allocatedIn(path);
-    const expected = runs.map(({ first, count }) => ({
+    const expected = Array.from(runs, ({ first, count }) => ({
       offsetBytes: BigInt(first * 4096),
       lengthBytes: BigInt(count * 4096),
     }));

@@ -3,7 +3,7 @@ import { realpath } from 'node:fs/promises';
 import { status } from '@grpc/grpc-js';
 import { TrackerState, type Snapshot } from '../../../proto/gen/elio/v1/types.js';
 import { driverError, type IoctlSubject } from '../driver/errors.js';
-import type { BlockRun } from '../changes/change-map.js';
+import type { BlockRun, RunList } from '../changes/run-list.js';
 import { cowUsedBytes } from '../driver/cow-size.js';
 import { BLOCK_SIZE, COW_ON_BDEV, IMAGE_PREFIX, STATE } from '../driver/layout.js';
 import { IoctlError, type SnapDriver, type TrackerInfo } from '../driver/snap-driver.js';
@@ -81,7 +81,7 @@ export class Trackers {
   async position(info: TrackerInfo): Promise<Position> {
     const sizeBytes = await deviceSizeBytes(info.blockDevice);
     const cowFileBlocks = (): Promise<BlockRun[]> => this.cowFileBlocks(info);
-    const changedBefore = (): Promise<BlockRun[] | undefined> => this.changedBefore(info);
+    const changedBefore = (): Promise<RunList | undefined> => this.changedBefore(info);
     return { uuid: info.uuid, seqId: info.seqId, sizeBytes, cowFileBlocks, changedBefore };
   }
 
@@ -99,11 +99,7 @@ export class Trackers {
     return runs.sort((a, b) => a.first - b.first);
   }
 
-  private async changedBefore({
-    minor,
-    uuid,
-    seqId,
-  }: TrackerInfo): Promise<BlockRun[] | undefined> {
+  private async changedBefore({ minor, uuid, seqId }: TrackerInfo): Promise<RunList | undefined> {
     try {
       return await this.driver.changedBlocks(minor, uuid, seqId - 1n);
     } catch (error) {

@@ -43,7 +43,7 @@ describe('chains', () => {
   }
 
   async function runsSince(cookie: Cookie, seqId: bigint): Promise<readonly object[]> {
-    return (await chains.changesSince(cookie, at(seqId))).runs;
+    return [...(await chains.changesSince(cookie, at(seqId))).runs];
   }
 
   it('unite the maps since a snapshot', async () => {

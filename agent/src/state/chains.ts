@@ -4,7 +4,8 @@ import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Cookie } from '../../../proto/gen/elio/v1/types.js';
-import { blocksOf, ChangeMap, type BlockRun } from '../changes/change-map.js';
+import { blocksOf, ChangeMap } from '../changes/change-map.js';
+import type { BlockRun } from '../changes/run-list.js';
 import { readChangeMap } from '../changes/cow-file.js';
 import { isErrnoException } from '../errors.js';
 import { writeFileAtomically } from '../os/atomic-file.js';
@@ -44,7 +45,7 @@ export interface Position {
   /** Blocks of the current COW file, ascending; rejects when it is no longer there as it was at the instant. */
   cowFileBlocks: () => Promise<BlockRun[]>;
   /** Blocks that had changed since the snapshot before, ascending; undefined when the driver does not know any more. */
-  changedBefore: () => Promise<BlockRun[] | undefined>;
+  changedBefore: () => Promise<Iterable<BlockRun> | undefined>;
 }
 
 /** Why the changes since a cookie cannot be told: the caller must take a full. */
@@ -150,9 +151,9 @@ export class ChainStore {
       const map = runs
         ? ChangeMap.fromRuns(nrBlocks, runs)
         : await readChangeMap(oldCowFile, uuid, fromSeqId, sizeBytes);
-      return map
-        .union(ChangeMap.fromRuns(nrBlocks, hidden.runs))
-        .union(ChangeMap.fromRuns(nrBlocks, await position.cowFileBlocks()));
+      const hiddenThen = ChangeMap.fromRuns(nrBlocks, hidden.runs);
+      const hiddenNow = ChangeMap.fromRuns(nrBlocks, await position.cowFileBlocks());
+      return map.union(hiddenThen.union(hiddenNow));
     } catch {
       return undefined;
     }

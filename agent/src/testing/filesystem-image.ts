@@ -140,7 +140,7 @@ export async function refusalsOfDamage(path: string, damages: readonly Damage[])
       try {
         const map = await allocatedIn(path);
         const missing = sound.intersection(map.complement());
-        assert.deepEqual(missing.runs, [], `byte ${offset} ^ ${mask}: told as free`);
+        assert.deepEqual([...missing.runs], [], `byte ${offset} ^ ${mask}: told as free`);
       } catch (error) {
         if (!(error instanceof AllocationUnknownError)) throw error;
         refusals += 1;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Blocks that a backup does not tell of, because the filesystem did not use them: what it holds there means nothing.
 import { z } from 'zod';
-import { blocksOf, ChangeMap, type BlockRun } from '../../../agent/src/changes/change-map.js';
+import { blocksOf, ChangeMap } from '../../../agent/src/changes/change-map.js';
+import { RunList } from '../../../agent/src/changes/run-list.js';
 import { BLOCK_SIZE } from '../../../agent/src/driver/layout.js';
 import { lengthOf, type Blocks } from './blocks.js';
 
@@ -11,7 +12,7 @@ export const skippedSchema = z.array(z.tuple([z.int().nonnegative(), z.int().pos
 export type SkippedRuns = z.infer<typeof skippedSchema>;
 
 export function skippedToManifest(skipped: ChangeMap): SkippedRuns {
-  return skipped.runs.map(({ first, count }) => [first, count]);
+  return Array.from(skipped.runs, ({ first, count }) => [first, count]);
 }
 
 export function skippedFromManifest(runs: SkippedRuns, sizeBytes: number): ChangeMap {
@@ -21,24 +22,18 @@ export function skippedFromManifest(runs: SkippedRuns, sizeBytes: number): Chang
   );
 }
 
-/** Adds a run behind all others. */
-function append(runs: BlockRun[], first: number, end: number): void {
-  const last = runs.at(-1);
-  if (last && last.first + last.count === first) last.count = end - last.first;
-  else runs.push({ first, count: end - first });
-}
-
 /** What a stream brought, and what it skipped. */
 export class Coverage {
-  private readonly sent: BlockRun[] = [];
-  private readonly skipped: BlockRun[] = [];
+  private readonly sent = new RunList();
+  private readonly skipped = new RunList();
 
   constructor(private readonly sizeBytes: number) {}
 
   add(blocks: Blocks): void {
     const first = blocks.offset / BLOCK_SIZE;
     const end = Math.ceil((blocks.offset + lengthOf(blocks)) / BLOCK_SIZE);
-    append(blocks.kind === 'skipped' ? this.skipped : this.sent, first, end);
+    const runs = blocks.kind === 'skipped' ? this.skipped : this.sent;
+    runs.add(first, end - first);
   }
 
   /** The blocks, which pass by, and are added. */
