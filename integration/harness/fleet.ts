@@ -11,6 +11,8 @@ export interface FleetOptions {
   kernel?: string;
   /** Disks of each host; by default `data` and `spare`, 1 GiB each. */
   disks?: readonly DiskSpec[];
+  /** More ports of each host that can be reached, besides the agent's. */
+  forwardPorts?: readonly number[];
   /** Gets the certificates and a directory of logs for each host. */
   directory: string;
 }
@@ -107,7 +109,7 @@ async function startHost(
     name,
     ...(options.kernel === undefined ? {} : { kernel: options.kernel }),
     disks: options.disks ?? defaultDisks,
-    forwardPorts: [agentPort],
+    forwardPorts: [agentPort, ...(options.forwardPorts ?? [])],
     logDir: join(options.directory, name),
   });
   try {

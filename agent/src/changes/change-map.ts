@@ -48,7 +48,7 @@ export class ChangeMap {
     const b = other.runs;
     if (a.length === 0) return other;
     if (b.length === 0) return this;
-    const runs = new RunList();
+    const runs = new RunList(a.length + b.length);
     let i = 0;
     let j = 0;
     while (i < a.length || j < b.length) {
@@ -142,7 +142,7 @@ export class ChangeMap {
       buffer.readUInt32LE(4) === crc32(buffer.subarray(8)) &&
       BigInt(buffer.length - HEADER_SIZE) === buffer.readBigUInt64LE(16) * BigInt(ENTRY_SIZE);
     if (!sound) throw new Error('damaged change map');
-    const runs = new RunList();
+    const runs = new RunList((buffer.length - HEADER_SIZE) / ENTRY_SIZE);
     for (let at = HEADER_SIZE; at < buffer.length; at += ENTRY_SIZE) {
       runs.add(Number(buffer.readBigUInt64LE(at)), Number(buffer.readBigUInt64LE(at + 8)));
     }

@@ -11,13 +11,12 @@ const FIRST_CAPACITY = 16;
 
 /** Ascending runs that never touch. There can be millions of them: each takes two numbers, not an object. */
 export class RunList implements Iterable<BlockRun> {
-  private numbers = new Float64Array(FIRST_CAPACITY * NUMBERS_OF_RUN);
+  private numbers: Float64Array;
   length = 0;
 
-  static of(runs: Iterable<BlockRun>): RunList {
-    const list = new RunList();
-    for (const { first, count } of runs) list.add(first, count);
-    return list;
+  /** With room for so many runs; more make it grow. */
+  constructor(capacity = FIRST_CAPACITY) {
+    this.numbers = new Float64Array(Math.max(capacity, 1) * NUMBERS_OF_RUN);
   }
 
   /** Adds a run that begins with or behind the last one; runs that touch or overlap become one. */

@@ -5,20 +5,27 @@ import { Server } from '@grpc/grpc-js';
 import { loadFileDescriptorSetFromBuffer } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
 import { HealthImplementation } from 'grpc-health-check';
-import { ChangeServiceService } from '../../../proto/gen/elio/v1/change.js';
-import { DataServiceService } from '../../../proto/gen/elio/v1/data.js';
-import { EventServiceService } from '../../../proto/gen/elio/v1/event.js';
-import { HostServiceService, type Problem } from '../../../proto/gen/elio/v1/host.js';
-import { RestoreServiceService } from '../../../proto/gen/elio/v1/restore.js';
-import { SnapshotServiceService } from '../../../proto/gen/elio/v1/snapshot.js';
+import {
+  ChangeServiceService,
+  type ChangeServiceServer,
+} from '../../../proto/gen/elio/v1/change.js';
+import { DataServiceService, type DataServiceServer } from '../../../proto/gen/elio/v1/data.js';
+import { EventServiceService, type EventServiceServer } from '../../../proto/gen/elio/v1/event.js';
+import {
+  HostServiceService,
+  type HostServiceServer,
+  type Problem,
+} from '../../../proto/gen/elio/v1/host.js';
+import {
+  RestoreServiceService,
+  type RestoreServiceServer,
+} from '../../../proto/gen/elio/v1/restore.js';
+import {
+  SnapshotServiceService,
+  type SnapshotServiceServer,
+} from '../../../proto/gen/elio/v1/snapshot.js';
 import type { Config } from '../config.js';
 import type { Log } from '../log.js';
-import type { ChangeService } from '../services/change-service.js';
-import type { DataService } from '../services/data-service.js';
-import type { EventService } from '../services/event-service.js';
-import type { HostService } from '../services/host-service.js';
-import type { RestoreService } from '../services/restore-service.js';
-import type { SnapshotService } from '../services/snapshot-service.js';
 import { Connections } from './connections.js';
 import type { CallObserver } from './guard.js';
 import { LocalListener } from './local.js';
@@ -33,13 +40,17 @@ const WAITING_MESSAGES = 2;
 const KEEPALIVE_TIME_MS = 10_000;
 const KEEPALIVE_TIMEOUT_MS = 10_000;
 
+interface Service<Handlers> {
+  handlers(): Handlers;
+}
+
 export interface Services {
-  snapshots: SnapshotService;
-  hosts: HostService;
-  changes: ChangeService;
-  data: DataService;
-  events: EventService;
-  restores: RestoreService;
+  snapshots: Service<SnapshotServiceServer>;
+  hosts: Service<HostServiceServer>;
+  changes: Service<ChangeServiceServer>;
+  data: Service<DataServiceServer>;
+  events: Service<EventServiceServer>;
+  restores: Service<RestoreServiceServer>;
 }
 
 /** Names for health checks: each tells of one kind of problem, "" whether the agent can do its work. */

@@ -9,7 +9,7 @@ import { alignedBuffer, readDevice } from '../os/direct-io.js';
 import { CHUNK_SIZE, isZero } from './chunks.js';
 
 /** Read and sent at a time; it divides a chunk. Several are in memory for each reader, so that slow ones cost little. */
-const PIECE_SIZE = CHUNK_SIZE / 2;
+export const PIECE_SIZE = CHUNK_SIZE / 2;
 
 /** A run of zeros shorter than this is sent as data: a message has its price, too. */
 const SMALLEST_HOLE = 64 * 1024;
