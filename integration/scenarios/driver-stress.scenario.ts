@@ -16,12 +16,13 @@ const filesystems = [
 const factor = slowness(defaultKernel());
 const seconds = factor * rounds(60, 1200);
 const seed = Number(process.env['ELIO_SEED'] ?? 1);
+const mostRounds = 5;
 
 describe('the driver under stress', () => {
   const vm = useVm({ name: 'stress', disks: filesystems });
 
   it(`keeps every promise for ${String(seconds)} seconds of all its calls at random, seed ${String(seed)}`, async function () {
-    this.timeout((seconds + 300 * factor) * 1000);
+    this.timeout((mostRounds * seconds + 300 * factor) * 1000);
     await loadDriver(vm());
     const disks = filesystems.map(({ type, name }) => ({ type, device: vm().disk(name) }));
     for (const [index, { type, device }] of disks.entries()) {
@@ -30,12 +31,18 @@ describe('the driver under stress', () => {
       else await mountXfs(vm(), device, directory);
       await vm().sh(`touch ${directory}/mounted && cp -r /etc ${directory}/kept`);
     }
-    const output = await vm().sh(
-      `${tests}/stress ${seconds} ${seed} /opt/elio/elastio-snap.ko ${disks.map(({ type, device }) => `${type}:${device}`).join(' ')}`,
-      { timeoutMs: (seconds + 120) * 1000 },
-    );
-    const counts = JSON.parse(output) as Record<string, number>;
-    for (const [what, count] of Object.entries(counts)) assert.ok(count > 0, `${what}: ${output}`);
+    const counts = new Map<string, number>();
+    // A slow machine does not come to everything in that time.
+    for (let round = 0; round === 0 || [...counts.values()].includes(0); round += 1) {
+      assert.ok(round < mostRounds, JSON.stringify([...counts]));
+      const output = await vm().sh(
+        `${tests}/stress ${seconds} ${seed + round} /opt/elio/elastio-snap.ko ${disks.map(({ type, device }) => `${type}:${device}`).join(' ')}`,
+        { timeoutMs: (seconds + 120) * 1000 },
+      );
+      for (const [what, count] of Object.entries(JSON.parse(output) as Record<string, number>)) {
+        counts.set(what, (counts.get(what) ?? 0) + count);
+      }
+    }
 
     await vm().sh(
       'for d in /s0 /s1 /s2; do while umount $d 2> /dev/null; do :; done; done; rmmod elastio-snap',
