@@ -39,7 +39,7 @@ export interface FleetDescription {
   tls: ClientTls;
 }
 
-const agentPort = 7443;
+export const agentPort = 7443;
 const agentStartTimeoutMs = 120_000;
 const defaultDisks: readonly DiskSpec[] = [
   { name: 'data', sizeMib: 1024 },
@@ -69,11 +69,7 @@ export class Fleet {
       await Promise.all(hosts.map(({ vm }) => vm.stop()));
       throw failure.reason;
     }
-    return new Fleet(hosts, {
-      ca: join(certificates, 'ca.crt'),
-      cert: join(certificates, 'admin.crt'),
-      key: join(certificates, 'admin.key'),
-    });
+    return new Fleet(hosts, clientTls(certificates));
   }
 
   get description(): FleetDescription {
@@ -94,10 +90,31 @@ export class Fleet {
 }
 
 /** A throw-away CA, one certificate of an agent for each name, and clients' certificates, made by elioctl itself. */
-async function makeCertificates(directory: string, names: readonly string[]): Promise<void> {
+export async function makeCertificates(directory: string, names: readonly string[]): Promise<void> {
   const elioctl = join(repository, 'dist', 'ctl', 'src', 'main.js');
   const hosts = names.flatMap((name) => ['--name', name]);
   await checkCommand([process.execPath, elioctl, 'certs', '--out', directory, ...hosts]);
+}
+
+/** The certificates of an agent, from the directory that makeCertificates() has filled. */
+export async function putCertificates(vm: Vm, certificates: string, name: string): Promise<void> {
+  await vm.put(join(certificates, 'ca.crt'), '/etc/elio/tls/ca.crt');
+  await vm.put(join(certificates, `${name}.crt`), '/etc/elio/tls/agent.crt');
+  await vm.put(join(certificates, `${name}.key`), '/etc/elio/tls/agent.key');
+}
+
+/** The admin's certificates out of that directory. */
+export function clientTls(certificates: string): ClientTls {
+  return {
+    ca: join(certificates, 'ca.crt'),
+    cert: join(certificates, 'admin.crt'),
+    key: join(certificates, 'admin.key'),
+  };
+}
+
+/** HOST:PORT of the agent of a machine that forwards `agentPort`. */
+export function addressOf(vm: Vm): string {
+  return `127.0.0.1:${String(vm.hostPort(agentPort))}`;
 }
 
 async function startHost(
@@ -114,11 +131,9 @@ async function startHost(
   });
   try {
     await vm.sh(`hostname ${name} && insmod /opt/elio/elastio-snap.ko && mkdir -p /etc/elio/tls`);
-    await vm.put(join(certificates, 'ca.crt'), '/etc/elio/tls/ca.crt');
-    await vm.put(join(certificates, `${name}.crt`), '/etc/elio/tls/agent.crt');
-    await vm.put(join(certificates, `${name}.key`), '/etc/elio/tls/agent.key');
+    await putCertificates(vm, certificates, name);
     await startAgent(vm);
-    return { name, address: `127.0.0.1:${vm.hostPort(agentPort)}`, vm };
+    return { name, address: addressOf(vm), vm };
   } catch (error) {
     await vm.stop();
     throw error;

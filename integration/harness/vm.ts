@@ -55,6 +55,8 @@ export interface VmOptions {
    * instead of the test root. Its disk is /dev/disk/by-id/virtio-elio-system.
    */
   system?: InitramfsTool;
+  /** With `system`: its disk begins as this qcow2 image, instead of the one that is made for tests. */
+  systemDisk?: string;
   /** More words for the kernel's command line. */
   kernelArguments?: string;
   /** Ports of the guest to reach from the host, on 127.0.0.1 (see `hostPort`). */
@@ -146,10 +148,13 @@ async function systemSoftware(
   kernel: string,
   words: string,
   directory: string,
+  systemDisk: string | undefined,
 ): Promise<Software> {
   const [image, kernelDirectory] = [await systemImage(kernel), await kernelRoot(kernel)];
   const file = join(directory, 'elio-system.img');
-  await checkCommand(['cp', '--sparse=always', join(image, 'root.ext4'), file]);
+  const original = systemDisk ?? join(image, 'root.ext4');
+  const format = systemDisk === undefined ? 'raw' : 'qcow2';
+  await checkCommand(['qemu-img', 'convert', '-f', format, '-O', 'raw', original, file]);
   const root = 'root=/dev/disk/by-id/virtio-elio-system ro';
   return {
     boot: bootArguments(kernelDirectory, join(image, tool), `${root} ${words}`),
@@ -191,7 +196,8 @@ async function softwareOf(
 ): Promise<Software> {
   const words = options.kernelArguments ?? '';
   if (options.debian !== undefined) return serverSoftware(options.debian, kernel, words, directory);
-  if (options.system !== undefined) return systemSoftware(options.system, kernel, words, directory);
+  if (options.system !== undefined)
+    return systemSoftware(options.system, kernel, words, directory, options.systemDisk);
   return testSoftware(kernel, words);
 }
 

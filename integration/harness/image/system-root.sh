@@ -5,7 +5,7 @@ set -euo pipefail
 out=$1 sources=$2 apt_options=$3
 
 packages=(
-  dracut-core e2fsprogs fdisk initramfs-tools iproute2 kmod nodejs openssh-server openssh-sftp-server procps systemd
+  dracut-core e2fsprogs fdisk initramfs-tools iproute2 kmod nodejs openssh-server openssh-sftp-server procps qemu-utils systemd
   systemd-sysv udev util-linux xfsprogs
 )
 trap 'rm -rf --one-file-system "$out/root"' ERR

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+// Backup sets where only a whole system will do: a root that boots from one, files that are looked at through a mount, and
+// destinations and images that fail in the middle of a backup.
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { RemoteElioctl } from '../harness/elioctl.js';
+import {
+  addressOf,
+  agentPort,
+  clientTls,
+  makeCertificates,
+  putCertificates,
+} from '../harness/fleet.js';
+import { useVm } from '../harness/scenario.js';
+import { Vm } from '../harness/vm.js';
+import { mkfs } from './driver.js';
+
+const name = 'elio-guest';
+const system = 'initramfs-tools';
+/** A whole root goes through an emulated machine. */
+const slow = { timeoutMs: 900_000 };
+const volumes = [
+  { type: 'ext4', disk: 'data' },
+  { type: 'xfs', disk: 'data-xfs' },
+] as const;
+
+describe('backup sets', () => {
+  const vm = useVm({
+    name: 'backup-sets',
+    system,
+    forwardPorts: [agentPort],
+    disks: [
+      { name: 'data', sizeMib: 64 },
+      { name: 'data-xfs', sizeMib: 320 },
+    ],
+  });
+  let directory = '';
+
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'elio-backup-sets-'));
+    for (const { type, disk } of volumes) {
+      const device = vm().disk(disk);
+      await vm().sh(`${mkfs(type, device)} && mkdir -p /t/${type} && mount ${device} /t/${type}`);
+    }
+  });
+  after(async () => {
+    await rm(directory, { recursive: true, force: true });
+  });
+
+  it('have a root that boots', async function () {
+    this.timeout(slow.timeoutMs);
+    const certificates = join(directory, 'tls');
+    await makeCertificates(certificates, [name]);
+    await vm().sh('mkdir -p /etc/elio/tls');
+    await putCertificates(vm(), certificates, name);
+    await vm().sh('systemctl restart eliod && echo one > /root/one && sync');
+    const elioctl = new RemoteElioctl(addressOf(vm()), clientTls(certificates));
+    const set = join(directory, 'root');
+    const root = '/dev/disk/by-id/virtio-elio-system';
+    const full = await elioctl.backup(root, `${set}/`);
+    assert.equal(full.allocated_unknown_reason, '');
+    assert.ok(full.skipped_bytes > 0);
+    await vm().sh('echo two > /root/two && rm /root/one && sync');
+    const next = await elioctl.backup('--verify', root, `${set}/`);
+    assert.deepEqual([next.type, next.id, next.parent], ['incremental', 2, 1]);
+    await elioctl.check('backups', 'check', set);
+    const list =
+      'cd / && find etc usr/bin usr/lib/systemd root -type f ! -path "etc/elio/*" -print0 | sort -z | xargs -0 sha256sum | sha256sum';
+    const files = await vm().sh(list, slow);
+
+    const restored = await Vm.boot({
+      name: 'restored',
+      system,
+      systemDisk: join(set, '000002.qcow2'),
+      logDir: join(directory, 'restored'),
+    });
+    try {
+      assert.equal(await restored.sh('cat /root/two; ls /root/one 2> /dev/null || true'), 'two\n');
+      assert.equal(await restored.sh(list, slow), files);
+      await restored.sh('touch /root/written && sync');
+    } finally {
+      await restored.stop();
+    }
+  });
+
+  for (const { type, disk } of volumes) {
+    it(`show the files of a backup of ${type}, and change nothing`, async () => {
+      const device = vm().disk(disk);
+      const set = `/root/set-${type}`;
+      const backups = `elioctl backups`;
+      await vm().sh(
+        [
+          `mkdir -p /mnt/${type} && echo old > /t/${type}/file && sync`,
+          `elioctl backup ${device} ${set}/`,
+          `echo new > /t/${type}/file && sync`,
+          `elioctl backup ${device} ${set}/`,
+        ].join(' && '),
+        slow,
+      );
+      const mounted = async (id: number, check: string, end: string): Promise<void> => {
+        await vm().sh(
+          `${backups} mount ${set}@${id} /mnt/${type} > /tmp/mount.log 2>&1 & pid=$!
+           until mountpoint -q /mnt/${type}; do kill -0 $pid || { cat /tmp/mount.log >&2; exit 1; }; sleep 0.2; done
+           ${check} || exit 1
+           ${end}
+           ! mountpoint -q /mnt/${type} && ! ls /sys/block/nbd*/pid 2> /dev/null`,
+          slow,
+        );
+      };
+      const interrupt = 'kill -INT $pid && wait $pid || { cat /tmp/mount.log >&2; exit 1; }';
+      await mounted(1, `grep -q old /mnt/${type}/file && ! touch /mnt/${type}/x`, interrupt);
+      const killed = `kill -9 $pid; wait $pid; ${backups} mount --unmount ${set}@2 /mnt/${type} || exit 1`;
+      await mounted(2, `grep -q new /mnt/${type}/file`, killed);
+      await vm().sh(`${backups} check ${set}`, slow);
+    });
+  }
+
+  describe('of which the next backup fails', () => {
+    const set = '/small/set';
+    let device = '';
+
+    async function refused(pattern: RegExp): Promise<void> {
+      const { status, stderr } = await vm().run(`elioctl backup ${device} ${set}/`, slow);
+      assert.equal(status, 1, stderr);
+      assert.match(stderr.trimEnd().split('\n').at(-1) ?? '', pattern);
+    }
+
+    /** The chain is what it was, nothing half-made is left, and the device goes on being recorded. */
+    async function intact(backups: number): Promise<void> {
+      await vm().sh(`elioctl backups check ${set}`, slow);
+      assert.equal((await vm().sh(`ls ${set} | wc -l`)).trim(), String(3 * backups));
+      const list = JSON.parse(await vm().sh('elioctl list --output json')) as {
+        block_device: string;
+        state: number;
+        error?: number;
+      }[];
+      const path = (await vm().sh(`realpath ${device}`)).trim();
+      const tracker = list.find((one) => one.block_device === path);
+      assert.equal(tracker?.state, 2, JSON.stringify(list));
+    }
+
+    before(async () => {
+      device = vm().disk('data');
+      await vm().sh(
+        `mkdir -p /small && mount -t tmpfs -o size=24m tmpfs /small && elioctl backup ${device} ${set}/`,
+        slow,
+      );
+    });
+
+    it('are what they were when the destination is full', async () => {
+      await vm().sh('head -c 28M /dev/urandom > /t/ext4/large && sync');
+      await refused(/\/small\/set.*(full|space)/);
+      await intact(1);
+      await vm().sh('rm /t/ext4/large && sync && mount -o remount,size=48m /small');
+      await vm().sh(
+        `elioctl backup --output json ${device} ${set}/ | grep -q '"type":"incremental"'`,
+      );
+      await intact(2);
+    });
+
+    it('are what they were when the destination cannot be written', async () => {
+      await vm().sh('mount -o remount,ro /small');
+      const { status, stderr } = await vm().run(`elioctl backup ${device} ${set}/`);
+      await vm().sh('mount -o remount,rw /small');
+      assert.notEqual(status, 0);
+      assert.match(stderr, /read-only/i);
+      await intact(2);
+    });
+
+    it('are what they were when the image fails in the middle of it', async () => {
+      const { status, stderr } = await vm().run(
+        `head -c 20M /dev/urandom > /t/ext4/large && sync
+         elioctl backup -f 2 ${device} ${set}/ 2> /tmp/failed & pid=$!
+         until [ -s ${set}/000003.qcow2.partial ]; do kill -0 $pid || exit 9; sleep 0.1; done
+         kill -STOP $pid
+         until elioctl list --output json | grep -q '"error":-27'; do
+           dd if=/dev/urandom of=/t/ext4/large bs=1M count=20 conv=notrunc,fsync status=none
+         done
+         kill -CONT $pid; wait $pid; status=$?; cat /tmp/failed >&2; exit $status`,
+        slow,
+      );
+      assert.equal(status, 1, stderr);
+      assert.match(stderr, /-27|full|failed/);
+      await vm().sh(`elioctl backups check ${set} && test $(ls ${set} | wc -l) = 6`, slow);
+      await vm().sh('rm /t/ext4/large && sync');
+      const next = await vm().sh(`elioctl backup --verify --output json ${device} ${set}/`, slow);
+      assert.match(next, /"type":"full"/);
+      await intact(3);
+    });
+  });
+});
