@@ -5,8 +5,8 @@ import { join } from 'node:path';
 
 describe('progress', () => {
   const script = `
-    const { HostsProgress, Progress } = await import(${JSON.stringify(join(import.meta.dirname, 'progress.js'))});
-    for (const progress of [new Progress('backup', 4096), new HostsProgress(2)]) {
+    const { CountProgress, Progress } = await import(${JSON.stringify(join(import.meta.dirname, 'progress.js'))});
+    for (const progress of [new Progress('backup', 4096), new CountProgress(2)]) {
       progress.advance(1);
       progress.stop();
     }`;

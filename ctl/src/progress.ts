@@ -7,8 +7,17 @@ export function note(message: string): void {
   process.stderr.write(`${message}\n`);
 }
 
+/** How far something is. */
+export interface ProgressView {
+  advance(bytes: number): void;
+  stop(): void;
+}
+
+/** Begins to show how far something is. */
+export type ShowProgress = (what: string, totalBytes: number) => ProgressView;
+
 /** How far a stream is: a bar with rate and time left on a terminal, nothing elsewhere. */
-export class Progress {
+export class Progress implements ProgressView {
   private readonly bar: SingleBar | undefined;
   private readonly startedMs = Date.now();
   private doneBytes = 0;
@@ -49,15 +58,18 @@ export class Progress {
   }
 }
 
-/** How many hosts of a fleet have answered: a line on a terminal, nothing elsewhere. */
-export class HostsProgress {
+/** A bar of its own for what runs alone. */
+export const progressBar: ShowProgress = (what, totalBytes) => new Progress(what, totalBytes);
+
+/** How many hosts of a fleet have answered, or how many backups are made: a line on a terminal, nothing elsewhere. */
+export class CountProgress {
   private readonly bar: SingleBar | undefined;
 
-  constructor(total: number) {
+  constructor(total: number, noun = 'hosts') {
     if (!process.stderr.isTTY) return;
     this.bar = new SingleBar(
       {
-        format: '{value} of {total} hosts | {duration_formatted}',
+        format: `{value} of {total} ${noun} | {duration_formatted}`,
         stream: process.stderr,
         clearOnComplete: true,
         hideCursor: true,

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { backUp, type BackupOptions, type BackupResult } from '../backup/backup.js';
+import {
+  backUp,
+  type BackupOptions,
+  type BackupResult,
+  type BackupWatch,
+} from '../backup/backup.js';
 import { Destination } from '../backup/destination.js';
 import type { BackupTarget } from '../backup/target.js';
 import { meansSet } from '../sets/names.js';
@@ -12,6 +17,7 @@ import { answersText, PLAN } from '../hosts/results.js';
 import { interruptible } from '../interrupt.js';
 import type { OutputForm } from '../options.js';
 import { formatBytes } from '../output.js';
+import { note, progressBar } from '../progress.js';
 import { planBackup, type Glance } from './plans.js';
 
 export interface BackupCommandOptions {
@@ -24,6 +30,8 @@ export interface BackupCommandOptions {
   dryRun?: true;
   output: OutputForm;
 }
+
+const watch: BackupWatch = { note, warn: note, showProgress: progressBar };
 
 function resultText(r: BackupResult): string {
   const moved = formatBytes(BigInt(r.sent_bytes));
@@ -72,7 +80,7 @@ export async function backup(
     try {
       const origin = new Origin(connection, await findDevice(connection, path));
       const result = await interruptible((signal) =>
-        backUp(connection, origin, target, backupOptions, signal),
+        backUp(connection, origin, target, backupOptions, watch, signal),
       );
       const text = options.output === 'json' ? JSON.stringify(result) : resultText(result);
       process.stdout.write(`${text}\n`);

@@ -7,6 +7,7 @@ import { hostDevice, withConnection } from '../connection.js';
 import { CliError, EXIT } from '../errors.js';
 import { interruptible } from '../interrupt.js';
 import type { OutputForm } from '../options.js';
+import { progressBar } from '../progress.js';
 import { openBackup } from '../sets/source.js';
 
 export interface VerifyOptions {
@@ -24,7 +25,9 @@ async function compareWithDevice(
     if (minor === undefined) {
       throw new CliError(`${device} is not tracked: there is no image`, EXIT.state);
     }
-    await interruptible((signal) => compareWithImage(connection, minor, content, signal));
+    await interruptible((signal) =>
+      compareWithImage(connection, minor, content, signal, progressBar),
+    );
   });
 }
 

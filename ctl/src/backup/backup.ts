@@ -7,7 +7,8 @@ import { lengthOf, type Blocks } from './blocks.js';
 import { checkInterrupt } from '../interrupt.js';
 import { cookieFromManifest, cookieToManifest } from './manifest.js';
 import { describeOrigin, type Origin, type SnapshotSizes, type TakenSnapshot } from './origin.js';
-import { note, Progress } from '../progress.js';
+import type { Pacer } from './pacer.js';
+import type { ProgressView, ShowProgress } from '../progress.js';
 import { atStep } from './steps.js';
 import { openBlockStream, type BlockStream } from './stream.js';
 import type { BackupBase, BackupTarget, OriginDetails, WrittenBackup } from './target.js';
@@ -22,6 +23,17 @@ export interface BackupOptions extends SnapshotSizes {
   full: boolean;
   /** Also what the filesystem does not use. */
   all: boolean;
+}
+
+/** Whom a backup tells how it gets on, and who holds it back. */
+export interface BackupWatch {
+  /** Takes what is good to know, and is in the result. */
+  note(message: string): void;
+  /** Takes what somebody should look at. */
+  warn(message: string): void;
+  showProgress: ShowProgress;
+  /** The limit on what the host sends; undefined: none. */
+  pacer?: Pacer | undefined;
 }
 
 /** What a backup did, as scripts see it. */
@@ -62,6 +74,7 @@ async function openSource(
   cookie: Cookie,
   target: BackupTarget,
   { full, all }: BackupOptions,
+  pacer: Pacer | undefined,
   signal: AbortSignal,
 ): Promise<Source> {
   const request = { minor, cookie, allocatedOnly: !all };
@@ -70,7 +83,7 @@ async function openSource(
   if (base) {
     const since = cookieFromManifest(base.cookie);
     try {
-      const stream = await openBlockStream(connection, { ...request, since }, signal);
+      const stream = await openBlockStream(connection, { ...request, since }, signal, pacer);
       if (Number(stream.header.volumeSizeBytes) === base.sizeBytes) {
         reason = `only what changed since snapshot ${String(base.cookie.seq_id)}`;
         return { stream, base, reason };
@@ -82,11 +95,11 @@ async function openSource(
       reason = error.message;
     }
   }
-  const stream = await openBlockStream(connection, request, signal);
+  const stream = await openBlockStream(connection, request, signal, pacer);
   return { stream, base: undefined, reason };
 }
 
-async function* watched(stream: BlockStream, progress: Progress): AsyncGenerator<Blocks> {
+async function* watched(stream: BlockStream, progress: ProgressView): AsyncGenerator<Blocks> {
   const half = Number(stream.header.totalBytes) / 2;
   let coveredBytes = 0;
   for await (const blocks of stream.blocks) {
@@ -102,10 +115,11 @@ async function transfer(
   target: BackupTarget,
   origin: OriginDetails,
   cookie: Cookie,
+  showProgress: ShowProgress,
 ): Promise<WrittenBackup> {
   const { stream, base } = source;
   const type = base ? 'incremental' : 'full';
-  const progress = new Progress(`${type} backup`, Number(stream.header.totalBytes));
+  const progress = showProgress(`${type} backup`, Number(stream.header.totalBytes));
   const blocks = watched(stream, progress);
   const instant = cookieToManifest(cookie);
   try {
@@ -118,11 +132,11 @@ async function transfer(
 }
 
 /** After a failure: no image that fills its COW file; the changes go on being recorded. */
-async function backToIncremental(origin: Origin, minor: number): Promise<void> {
+async function backToIncremental(origin: Origin, minor: number, watch: BackupWatch): Promise<void> {
   try {
     await origin.toIncremental(minor);
   } catch (error) {
-    note(`snapshot ${String(minor)} stays in snapshot mode: ${messageOf(error)}`);
+    watch.warn(`snapshot ${String(minor)} stays in snapshot mode: ${messageOf(error)}`);
   }
 }
 
@@ -133,22 +147,24 @@ async function run(
   target: BackupTarget,
   details: OriginDetails,
   options: BackupOptions,
+  watch: BackupWatch,
   signal: AbortSignal,
 ): Promise<Omit<BackupResult, 'seconds'>> {
   const { cookie } = snapshot;
   const { minor, blockDevice } = snapshot.snapshot;
-  const source = await openSource(connection, minor, cookie, target, options, signal);
+  const { pacer, showProgress } = watch;
+  const source = await openSource(connection, minor, cookie, target, options, pacer, signal);
   const reason = [snapshot.note, source.reason].filter((text) => text !== '').join('; ');
-  if (!source.base) note(`full backup: ${reason}`);
+  if (!source.base) watch.note(`full backup: ${reason}`);
   const { header } = source.stream;
   if (header.allocatedUnknownReason !== '') {
-    note(`nothing can be left out: ${header.allocatedUnknownReason}`);
+    watch.note(`nothing can be left out: ${header.allocatedUnknownReason}`);
   }
-  const written = await transfer(source, target, { ...details, blockDevice }, cookie);
+  const written = await transfer(source, target, { ...details, blockDevice }, cookie, showProgress);
   atStep('committed');
   if (options.verify) {
-    await compareWithImage(connection, minor, target.content(), signal);
-    note('the backup equals the image');
+    await compareWithImage(connection, minor, target.content(), signal, showProgress, pacer);
+    watch.note('the backup equals the image');
   }
   checkInterrupt(signal);
   await origin.deleteOldCowFile(minor);
@@ -179,6 +195,7 @@ export async function backUp(
   origin: Origin,
   target: BackupTarget,
   options: BackupOptions,
+  watch: BackupWatch,
   signal: AbortSignal,
 ): Promise<BackupResult> {
   const startedMs = Date.now();
@@ -191,9 +208,9 @@ export async function backUp(
   let result: Omit<BackupResult, 'seconds'>;
   try {
     checkInterrupt(signal);
-    result = await run(connection, origin, snapshot, target, details, options, signal);
+    result = await run(connection, origin, snapshot, target, details, options, watch, signal);
   } catch (error) {
-    await backToIncremental(origin, minor);
+    await backToIncremental(origin, minor, watch);
     throw error;
   }
   if (options.keepSnapshot) await origin.keep(minor);

@@ -13,6 +13,7 @@ import { checkInterrupt } from '../interrupt.js';
 import { formatDuration } from '../output.js';
 import { note } from '../progress.js';
 import { lengthOf, type Blocks } from './blocks.js';
+import type { Pacer } from './pacer.js';
 
 /** A stream of an image's blocks: checked, ascending, and complete when it ends without an error. */
 export interface BlockStream {
@@ -111,13 +112,14 @@ async function reopenCall(
 }
 
 /**
- * Opens a stream of blocks, which goes on where it was when the connection or the agent ends. The signal cancels it. Rejects with
- * CliError, and so does its iteration.
+ * Opens a stream of blocks, which goes on where it was when the connection or the agent ends, and is read no faster than the pacer
+ * allows. The signal cancels it. Rejects with CliError, and so does its iteration.
  */
 export async function openBlockStream(
   connection: Connection,
   request: Request,
   signal: AbortSignal,
+  pacer?: Pacer,
 ): Promise<BlockStream> {
   let call = await openCall(connection, request, signal);
   const { header } = call;
@@ -160,6 +162,7 @@ export async function openBlockStream(
             throw broken(`the data at byte ${String(offset)} have a wrong checksum`);
           }
           sentBytes += content.value.data.length;
+          await pacer?.take(content.value.data.length, signal);
         }
         end = offset + lengthOf(piece);
         coveredBytes += lengthOf(piece);

@@ -12,7 +12,8 @@ import { CHUNK_SIZE, isZero } from '../../../agent/src/services/chunks.js';
 import { readFully } from './file-io.js';
 import { checkInterrupt } from '../interrupt.js';
 import { cookieFromManifest } from './manifest.js';
-import { Progress } from '../progress.js';
+import { Progress, type ShowProgress } from '../progress.js';
+import type { Pacer } from './pacer.js';
 import { openBlockStream } from './stream.js';
 
 const SHOWN_OFFSETS = 5;
@@ -92,14 +93,21 @@ export async function compareWithImage(
   minor: number,
   content: BackupContent,
   signal: AbortSignal,
+  showProgress: ShowProgress,
+  pacer?: Pacer,
 ): Promise<void> {
   const cookie = cookieFromManifest(content.cookie);
   const { skipped } = content;
   // A backup that holds everything is compared in full.
   const allocatedOnly = skipped.runs.length > 0;
-  const stream = await openBlockStream(connection, { minor, cookie, allocatedOnly }, signal);
+  const stream = await openBlockStream(
+    connection,
+    { minor, cookie, allocatedOnly },
+    signal,
+    pacer,
+  );
   const differences = new Differences('blocks');
-  const progress = new Progress('comparing with the image', Number(stream.header.totalBytes));
+  const progress = showProgress('comparing with the image', Number(stream.header.totalBytes));
   const reader = await content.open();
   try {
     for await (const blocks of stream.blocks) {

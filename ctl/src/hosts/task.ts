@@ -3,7 +3,7 @@
 import type { Command } from 'commander';
 import { globalOptions, hostsOf, type Connection, type Host } from '../connection.js';
 import { interruptible } from '../interrupt.js';
-import { HostsProgress } from '../progress.js';
+import { CountProgress } from '../progress.js';
 import type { OutputForm } from '../options.js';
 import { askHosts, type HostAnswer } from './ask.js';
 import { answersText, PLAN, throwFailures, type AnswerForm } from './results.js';
@@ -24,7 +24,7 @@ async function askTogether<T>(
 ): Promise<HostAnswer<T>[]> {
   // One host is not waited for: an interrupt ends the program.
   if (hosts.length === 1) return askHosts(hosts, ask, { parallel });
-  const progress = new HostsProgress(hosts.length);
+  const progress = new CountProgress(hosts.length);
   try {
     return await interruptible((signal) => {
       const onAnswer = (): void => {
