@@ -46,6 +46,18 @@ export function parseCowSize(text: string): bigint {
   return parseSize(text);
 }
 
+/** A slower host would take days, and its snapshot's lease might end between two messages. */
+const LEAST_BANDWIDTH = 64n << 10n;
+
+/** A limit in bytes per second, typed as a size. */
+export function parseBandwidth(text: string): number {
+  const bytes = parseSize(text);
+  if (bytes < LEAST_BANDWIDTH) {
+    throw new InvalidArgumentError('a bandwidth is at least 64K, in bytes per second.');
+  }
+  return Number(bytes);
+}
+
 /** A number of at least 1. */
 export function parseCount(text: string): number {
   const count = Number(text);

@@ -22,6 +22,7 @@ import { SnapshotServiceClient } from '../../proto/gen/elio/v1/snapshot.js';
 import { CliError, EXIT, UnreachableError } from './errors.js';
 import { fromGrpc, LOCAL_LABEL, noAnswer } from './grpc-errors.js';
 import { selectTargets, type Target } from './hosts/targets.js';
+import { isStableId } from './device-name.js';
 import { YamlFile } from './yaml-file.js';
 
 const DEFAULT_SOCKET = '/run/elio/agent.sock';
@@ -212,6 +213,8 @@ function connect(
 /** An agent that a command line names. */
 export interface Host {
   label: string;
+  /** Block devices that the inventory names for backups; undefined: none. */
+  devices?: string[] | undefined;
   connect(): Connection;
 }
 
@@ -234,8 +237,12 @@ export function hostsOf(options: GlobalOptions): Host[] {
   const channels = new Map<string, ChannelCredentials>();
   return targets.map((target) => {
     const channel = channelOf(target, defaults, channels);
-    const { label, address, certifiedName } = target;
-    return { label, connect: () => connect(address, channel, label, false, certifiedName) };
+    const { label, address, certifiedName, devices } = target;
+    return {
+      label,
+      devices,
+      connect: () => connect(address, channel, label, false, certifiedName),
+    };
   });
 }
 
@@ -285,7 +292,7 @@ export async function withConnection<T>(
 
 /** A block device for the agent: its path, or a stable id such as PARTUUID=... */
 export function hostDevice(connection: Connection, device: string, name: string): string {
-  return /^[A-Z_]+=/.test(device) ? device : hostPath(connection, device, name);
+  return isStableId(device) ? device : hostPath(connection, device, name);
 }
 
 /** A path for the agent, which knows nothing of this process's directory. */

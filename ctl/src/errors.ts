@@ -20,7 +20,7 @@ export const EXIT_MEANINGS: Readonly<Record<keyof typeof EXIT, string>> = {
   ok: 'ok',
   failed: 'failed',
   usage: 'usage: an argument cannot be right',
-  partial: 'failed on some of several hosts',
+  partial: 'failed on some of several hosts or devices',
   notFound: 'not found',
   state: 'the state does not allow it',
   unreachable: 'agent not reachable, or not allowed',

@@ -107,6 +107,10 @@ elioctl backups prune --keep-days 7 --yes /backup/vdb1
 elioctl restore /backup/vdb1@3 /dev/vdc1`,
   ],
   [
+    'All hosts of an inventory, each device into a set of its own below /backup:',
+    'elioctl --inventory fleet.yaml fleet backup --dest /backup --bandwidth 50M',
+  ],
+  [
     'Step by step, as backup software of old does it:',
     `elioctl setup-snapshot /dev/vdb1 /srv/cow1 0
 dd if=/dev/elastio-snap0 of=/backup/vdb1.img bs=1M

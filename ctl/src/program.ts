@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { parseCount } from './arguments.js';
 import { addBackupSets } from './commands/backup-sets.js';
 import { addBackups } from './commands/backups.js';
+import { addFleet } from './commands/fleet.js';
 import { addInquiry } from './commands/inquiry.js';
 import { addTools } from './commands/tools.js';
 import { addTracking } from './commands/tracking.js';
@@ -48,6 +49,7 @@ export function buildProgram(): Command {
   addInquiry(program);
   addBackups(program);
   addBackupSets(program);
+  addFleet(program);
   addTools(program);
   return program;
 }

@@ -16,17 +16,23 @@ export async function syncDirectory(path: string): Promise<void> {
   }
 }
 
-/** Replaces a file as a whole: after a crash it has its old or its new content. */
-export function writeFileAtomically(path: string, data: string | Buffer): Promise<void> {
-  return writers.run(path, () => replaceFile(path, data));
+/** Replaces a file as a whole: after a crash it has its old or its new content. Only its owner may read it, without another mode. */
+export function writeFileAtomically(
+  path: string,
+  data: string | Buffer,
+  mode = 0o600,
+): Promise<void> {
+  return writers.run(path, () => replaceFile(path, data, mode));
 }
 
-async function replaceFile(path: string, data: string | Buffer): Promise<void> {
+async function replaceFile(path: string, data: string | Buffer, mode: number): Promise<void> {
   const directory = dirname(path);
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const temporary = `${path}.tmp`;
-  const file = await open(temporary, 'w', 0o600);
+  const file = await open(temporary, 'w', mode);
   try {
+    // Neither a umask nor what a crash has left decides.
+    await file.chmod(mode);
     await file.writeFile(data);
     await file.sync();
   } finally {

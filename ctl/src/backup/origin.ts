@@ -30,15 +30,27 @@ export interface TakenSnapshot {
   note: string;
 }
 
-/** The device as the host knows it, by its path, a link to it, or a stable id. */
-export async function findDevice(connection: Connection, path: string): Promise<BlockDevice> {
-  const { blockDevices } = await connection.hosts.listBlockDevices({});
-  const device = blockDevices.find((d) => [d.path, ...d.aliases, d.stableId].includes(path));
-  if (device) return device;
-  throw new CliError(
-    `${connection.label}: ${path} is no block device there: give one that lsblk shows`,
+/** A device by its path, a link to it, or a stable id. */
+export function matchDevice(
+  devices: readonly BlockDevice[],
+  name: string,
+): BlockDevice | undefined {
+  return devices.find((d) => [d.path, ...d.aliases, d.stableId].includes(name));
+}
+
+export function noSuchDevice(label: string, name: string): CliError {
+  return new CliError(
+    `${label}: ${name} is no block device there: give one that lsblk shows`,
     EXIT.notFound,
   );
+}
+
+/** The device as the host knows it. */
+export async function findDevice(connection: Connection, name: string): Promise<BlockDevice> {
+  const { blockDevices } = await connection.hosts.listBlockDevices({});
+  const device = matchDevice(blockDevices, name);
+  if (device) return device;
+  throw noSuchDevice(connection.label, name);
 }
 
 /** What a manifest tells of where a backup comes from. */

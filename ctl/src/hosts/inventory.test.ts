@@ -53,6 +53,20 @@ describe('an inventory', () => {
     assert.equal(inventory.settingsOf('web2'), undefined);
   });
 
+  it('tells which devices of a host are backed up', () => {
+    const inventory = parse(
+      'devices: [/dev/vda1]',
+      'groups:',
+      '  db:',
+      '    devices: [/dev/mapper/vg-db, PARTUUID=1]',
+      '    hosts: [db1, { name: db2, devices: [/dev/vdb] }]',
+      '  web: { hosts: [web1] }',
+      '  nightly: { devices: [/dev/mapper/vg-db, PARTUUID=1], hosts: [db1] }',
+    );
+    const devices = ['db1', 'db2', 'web1'].map((host) => inventory.settingsOf(host)?.devices);
+    assert.deepEqual(devices, [['/dev/mapper/vg-db', 'PARTUUID=1'], ['/dev/vdb'], ['/dev/vda1']]);
+  });
+
   it('names file and line of what is wrong', () => {
     const cases: [RegExp, ...string[]][] = [
       [/:2: .*hots/, 'port: 1', 'hots: [a]'],
@@ -66,6 +80,9 @@ describe('an inventory', () => {
       [/:2: .*no name of a host: a range is written/, 'hosts:', '  - b[1-3]'],
       [/:2: .*a port is a key/, 'hosts:', '  - b:7443'],
       [/:2: .*one address/, 'hosts:', '  - { name: "b[1:2]", address: c }'],
+      [/:2: .*absolute path, or a stable id/, 'devices:', '  - vdb'],
+      [/:1: .*a device is there twice/, 'devices: [/dev/vdb, /dev/vdb]'],
+      [/:1: .*name a device/, 'devices: []'],
       [/:4: .*twice/, 'groups:', '  a:', '    groups:', '      a: {}'],
       [
         /:4: db1 has two values of port: 1 and 2/,

@@ -4,15 +4,27 @@ import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import { CliError, EXIT, messageOf } from '../errors.js';
+import { isDeviceName } from '../device-name.js';
 import { YamlFile } from '../yaml-file.js';
 import { parseHostAddress } from './address.js';
 import { expandRanges } from './ranges.js';
+
+/** Block devices that `fleet backup` backs up: paths or stable ids. */
+const devicesSchema = z
+  .array(
+    z.string().refine(isDeviceName, {
+      error: 'a block device is an absolute path, or a stable id such as PARTUUID=...',
+    }),
+  )
+  .min(1, 'name a device, or leave the list out')
+  .refine((names) => new Set(names).size === names.length, 'a device is there twice');
 
 const settings = {
   port: z.int().min(1).max(65535).optional(),
   ca: z.string().optional(),
   cert: z.string().optional(),
   key: z.string().optional(),
+  devices: devicesSchema.optional(),
 };
 
 /** A name alone is a host without settings. */
@@ -37,16 +49,17 @@ const groupSchema: z.ZodType<Group> = z.strictObject({
   ...settings,
 });
 
-/** How a host is reached; what is not there the command line or its defaults say. */
+/** How a host is reached, and what is backed up of it; what is not there the command line or its defaults say. */
 export interface HostSettings {
   address?: string;
   port?: number;
   ca?: string;
   cert?: string;
   key?: string;
+  devices?: string[];
 }
 
-const KEYS = ['address', 'port', 'ca', 'cert', 'key'] as const;
+const KEYS = ['address', 'port', 'ca', 'cert', 'key', 'devices'] as const;
 
 function settingsOf(source: Partial<Record<keyof HostSettings, unknown>>): HostSettings {
   const given = KEYS.filter((key) => source[key] !== undefined);
@@ -61,7 +74,7 @@ export class Inventory {
   private constructor(private readonly file: YamlFile<Group>) {
     const { value } = file;
     this.defaults = settingsOf(value);
-    this.add({ ...value, port: undefined, ca: undefined, cert: undefined, key: undefined }, [], {});
+    this.add({ hosts: value.hosts, groups: value.groups }, [], {});
   }
 
   /** Throws a CliError that names file and line of what is wrong. */
@@ -156,7 +169,7 @@ export class Inventory {
     const known = this.settings.get(name) ?? {};
     for (const key of KEYS) {
       const [before, now] = [known[key], given[key]];
-      if (before === undefined || now === undefined || before === now) continue;
+      if (before === undefined || now === undefined || String(before) === String(now)) continue;
       throw this.file.error(
         at,
         `${name} has two values of ${key}: ${String(before)} and ${String(now)}`,

@@ -44,7 +44,7 @@ function resultOf({ failure }: HostAnswer<unknown>): 'ok' | 'failed' | 'unreacha
   return failure instanceof UnreachableError ? 'unreachable' : 'failed';
 }
 
-function exitCodeOf(failure: Error): ExitCode {
+export function exitCodeOf(failure: Error): ExitCode {
   return failure instanceof CliError ? failure.exitCode : EXIT.failed;
 }
 
@@ -91,8 +91,11 @@ function sharedExitCode(failures: readonly Error[], hosts: number): ExitCode {
   return codes.size === 1 ? code : EXIT.failed;
 }
 
-/** Throws what hosts did not answer: a line for each, those that could not be reached at the end. */
-export function throwFailures(answers: readonly HostAnswer<unknown>[]): void {
+/** Throws what hosts did not answer: a line for each, those that could not be reached at the end. `noun`: what each answer is of. */
+export function throwFailures(
+  answers: readonly Pick<HostAnswer<unknown>, 'failure'>[],
+  noun = 'hosts',
+): void {
   const failures = answers.flatMap(({ failure }) => (failure ? [failure] : []));
   const [first] = failures;
   if (!first) return;
@@ -104,8 +107,8 @@ export function throwFailures(answers: readonly HostAnswer<unknown>[]): void {
     ...(unreachable.length > 0 ? [`${String(unreachable.length)} could not be reached`] : []),
   ];
   throw new HostsError(
-    [...others, ...unreachable].map(messageOf),
-    `of ${String(answers.length)} hosts ${parts.join(', ')}`,
+    [...new Set([...others, ...unreachable].map(messageOf))],
+    `of ${String(answers.length)} ${noun} ${parts.join(', ')}`,
     sharedExitCode(failures, answers.length),
   );
 }

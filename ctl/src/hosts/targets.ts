@@ -15,6 +15,8 @@ export interface Target {
   certifiedName: string | undefined;
   /** Files of certificates and key; what is undefined is the same for all hosts. */
   tls: Pick<HostSettings, 'ca' | 'cert' | 'key'>;
+  /** Block devices that the inventory names for backups. */
+  devices?: string[];
 }
 
 export interface HostSelection {
@@ -72,11 +74,12 @@ function targetOf(label: string, settings: HostSettings | undefined): Target {
       EXIT.usage,
     );
   }
-  const { ca, cert, key } = settings ?? {};
+  const { ca, cert, key, devices } = settings ?? {};
   return {
     label,
     address: formatHostAddress({ host: address.host, port: address.port ?? settings?.port }),
     certifiedName: settings?.address === undefined ? undefined : label,
     tls: { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) },
+    ...(devices && { devices }),
   };
 }

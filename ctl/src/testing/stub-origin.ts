@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// An agent with one volume in memory, on a unix socket: what elioctl needs of it for backups and restores.
+// An agent with one volume in memory, on a unix socket or over mTLS: what elioctl needs of it for backups and restores.
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Server, ServerCredentials, status, type handleUnaryCall } from '@grpc/grpc-js';
 import { crc32 } from 'node:zlib';
 import { AgentError, toServiceError } from '../../../agent/src/errors.js';
@@ -57,6 +59,15 @@ export class StubOrigin {
   /** Since snapshot of other nonces nothing is known. */
   nonce = 'd'.repeat(32);
   hostname = 'db1';
+  bootId = '';
+  /** Of the origin. */
+  aliases: string[] = [];
+  /** Devices beside origin and target; a snapshot of them is refused. */
+  readonly moreDevices: BlockDevice[] = [];
+  /** The stream fails behind its first blocks. */
+  failsMidway = false;
+  /** Where it listens over mTLS. */
+  port = 0;
   private readonly server = new Server();
   private state: TrackerState | undefined;
   private seqId = 0n;
@@ -67,18 +78,34 @@ export class StubOrigin {
 
   static async start(socket: string, volume: Volume): Promise<StubOrigin> {
     const origin = new StubOrigin(volume);
-    const { server } = origin;
-    server.addService(SnapshotServiceService, origin.snapshotHandlers());
-    server.addService(HostServiceService, origin.hostHandlers());
-    server.addService(DataServiceService, origin.dataHandlers());
-    server.addService(RestoreServiceService, origin.restoreHandlers());
-    await new Promise<void>((resolve, reject) => {
-      server.bindAsync(`unix:${socket}`, ServerCredentials.createInsecure(), (error) => {
+    await origin.listen(`unix:${socket}`, ServerCredentials.createInsecure());
+    return origin;
+  }
+
+  /** Listens on a port of 127.0.0.1 with NAME.crt, NAME.key and ca.crt of a directory. */
+  static async startTls(name: string, certificates: string, volume: Volume): Promise<StubOrigin> {
+    const origin = new StubOrigin(volume);
+    origin.hostname = name;
+    origin.bootId = `boot of ${name}`;
+    const read = (file: string): Buffer => readFileSync(join(certificates, file));
+    const pair = { cert_chain: read(`${name}.crt`), private_key: read(`${name}.key`) };
+    const credentials = ServerCredentials.createSsl(read('ca.crt'), [pair], true);
+    origin.port = await origin.listen('127.0.0.1:0', credentials);
+    return origin;
+  }
+
+  private async listen(address: string, credentials: ServerCredentials): Promise<number> {
+    const { server } = this;
+    server.addService(SnapshotServiceService, this.snapshotHandlers());
+    server.addService(HostServiceService, this.hostHandlers());
+    server.addService(DataServiceService, this.dataHandlers());
+    server.addService(RestoreServiceService, this.restoreHandlers());
+    return new Promise((resolve, reject) => {
+      server.bindAsync(address, credentials, (error, port) => {
         if (error) reject(error);
-        else resolve();
+        else resolve(port);
       });
     });
-    return origin;
   }
 
   stop(): void {
@@ -113,7 +140,11 @@ export class StubOrigin {
   private snapshotHandlers(): SnapshotServiceServer {
     const handlers: Partial<SnapshotServiceServer> = {
       getSnapshot: unary(() => ({ snapshot: this.snapshot() })),
-      setupSnapshot: unary(() => this.to(TrackerState.TRACKER_STATE_ACTIVE_SNAPSHOT, true)),
+      setupSnapshot: unary(({ blockDevice }) => {
+        if (blockDevice === ORIGIN)
+          return this.to(TrackerState.TRACKER_STATE_ACTIVE_SNAPSHOT, true);
+        throw new AgentError(status.FAILED_PRECONDITION, 'NO_SPACE', 'no room for the COW file');
+      }),
       transitionToSnapshot: unary(() => ({
         ...this.to(TrackerState.TRACKER_STATE_ACTIVE_SNAPSHOT, true),
         oldCowFile: '/.elio-cow-b',
@@ -131,6 +162,7 @@ export class StubOrigin {
       getHost: unary(() =>
         GetHostResponse.fromPartial({
           hostname: this.hostname,
+          bootId: this.bootId,
           agentVersion: '0.1.0',
           moduleVersion: '0.1.0',
           kernelRelease: '6.1.0',
@@ -143,9 +175,11 @@ export class StubOrigin {
             path: ORIGIN,
             mountPoints: ['/srv'],
             stableId: 'PARTUUID=1',
+            aliases: this.aliases,
             ...(this.state !== undefined && { minor: 0 }),
           }),
-          BlockDevice.fromPartial({ ...device, path: TARGET }),
+          BlockDevice.fromPartial({ ...device, path: TARGET, refusal: 'it is not mounted' }),
+          ...this.moreDevices,
         ],
       })),
     };
@@ -183,8 +217,14 @@ export class StubOrigin {
             skippedBytes: BigInt(skipped.reduce((sum, piece) => sum + lengthOf(piece), 0)),
           };
           call.write({ content: { $case: 'header', value } });
-          for (const piece of blocks) call.write(messageOf(piece));
-          call.end();
+          const failsAt = this.failsMidway ? Math.ceil(blocks.length / 2) : blocks.length;
+          for (const piece of blocks.slice(0, failsAt)) call.write(messageOf(piece));
+          if (!this.failsMidway) {
+            call.end();
+            return;
+          }
+          const failure = new AgentError(status.DATA_LOSS, 'IMAGE_FAILED', 'the COW file is full');
+          call.emit('error', toServiceError(failure));
         };
         void send();
       },
