@@ -2,7 +2,14 @@
 import assert from 'node:assert/strict';
 import { totalmem } from 'node:os';
 import { InvalidArgumentError } from 'commander';
-import { parseCacheSize, parseCount, parseCowSize, parseMinor, parseSeconds } from './arguments.js';
+import {
+  parseBandwidth,
+  parseCacheSize,
+  parseCount,
+  parseCowSize,
+  parseMinor,
+  parseSeconds,
+} from './arguments.js';
 
 describe('arguments', () => {
   it('take a minor as a decimal number, whatever zeros it begins with', () => {
@@ -21,6 +28,13 @@ describe('arguments', () => {
     assert.equal(parseCacheSize('300'), 314572800n);
     for (const bad of ['', '-1', '1T', '1.5G', '0x10', 'G', `1${'0'.repeat(20)}`])
       assert.throws(() => parseCowSize(bad), InvalidArgumentError, bad);
+  });
+
+  it('take a bandwidth as a size, and none that would take for ever', () => {
+    assert.equal(parseBandwidth('50'), 50 * 2 ** 20);
+    assert.equal(parseBandwidth('64k'), 65_536);
+    for (const bad of ['63K', '0', '50MB', '50M/s'])
+      assert.throws(() => parseBandwidth(bad), InvalidArgumentError, bad);
   });
 
   it('refuse a cache that can only be bytes of an old script', () => {

@@ -48,6 +48,9 @@ describe('completion', () => {
       assert.deepEqual(offered('backups', 'merge', '--into', 's'), ['successor']);
       assert.deepEqual(offered('backups', 'list', ''), ['files']);
       assert.deepEqual(offered('backups', 'list', '/x', ''), []);
+      assert.deepEqual(offered('fleet', ''), ['backup']);
+      assert.deepEqual(offered('fleet', 'backup', '--dest', ''), ['files']);
+      assert.deepEqual(offered('fleet', 'backup', '--dest', '/x', '--b'), ['--bandwidth']);
     });
 
     it('offers the options of the command and of the program', () => {
