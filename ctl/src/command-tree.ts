@@ -21,6 +21,8 @@ export interface OptionSpec {
   /** The name of the value, without brackets. */
   valueName: string;
   repeatable: boolean;
+  /** The command does not work without it. */
+  mandatory: boolean;
 }
 
 export interface ArgumentSpec {
@@ -68,6 +70,7 @@ function optionSpec(option: Option): OptionSpec {
     value: valueName === '' ? undefined : completionOf(valueName, option.argChoices),
     valueName,
     repeatable: option.description.includes('repeated'),
+    mandatory: option.mandatory,
   };
 }
 

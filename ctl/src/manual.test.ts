@@ -22,6 +22,10 @@ describe('the manual page', () => {
     for (const { names } of globalOptionsOf(program)) assert.ok(text.includes(names.join(', ')));
   });
 
+  it('shows which options a command needs', () => {
+    assert.match(text, /^elioctl fleet backup --dest <directory> \[--device <block device>\]/m);
+  });
+
   it('has no line that roff would take for a request', () => {
     assert.ok(page.includes("\n\\&.dot\n\\&'quote\n"));
   });

@@ -55,9 +55,10 @@ const argumentEntry = ({ name, description }: ArgumentSpec): string =>
   entry(italic(`<${name}>`), description);
 
 function synopsis({ name, options, arguments: args }: CommandSpec): string {
-  const parts = options.map(
-    (option) => `[${flagsText({ ...option, names: option.names.slice(-1) })}]`,
-  );
+  const parts = options.map((option) => {
+    const text = flagsText({ ...option, names: option.names.slice(-1) });
+    return option.mandatory ? text : `[${text}]`;
+  });
   const words = args.map(({ name: word, required }) => {
     const text = italic(`<${word}>`);
     return required ? text : `[${text}]`;
