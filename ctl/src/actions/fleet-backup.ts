@@ -33,6 +33,7 @@ export interface FleetBackupOptions {
   f: bigint;
   verify?: true;
   full?: true;
+  all?: true;
   metrics?: string;
   keepReports?: number;
   dryRun?: true;
@@ -173,6 +174,7 @@ async function runAll(
     verify: options.verify === true,
     keepSnapshot: false,
     full: options.full === true,
+    all: options.all === true,
   };
   return interruptible(async (signal) => {
     const begin = maker(layout, backupOptions, options.bandwidth, signal);

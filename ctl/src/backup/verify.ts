@@ -100,12 +100,7 @@ export async function compareWithImage(
   const { skipped } = content;
   // A backup that holds everything is compared in full.
   const allocatedOnly = skipped.runs.length > 0;
-  const stream = await openBlockStream(
-    connection,
-    { minor, cookie, allocatedOnly },
-    signal,
-    pacer,
-  );
+  const stream = await openBlockStream(connection, { minor, cookie, allocatedOnly }, signal, pacer);
   const differences = new Differences('blocks');
   const progress = showProgress('comparing with the image', Number(stream.header.totalBytes));
   const reader = await content.open();

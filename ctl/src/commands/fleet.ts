@@ -31,6 +31,7 @@ export function addFleet(program: Command): void {
     .addOption(cowSizeOption())
     .option('--verify', 'compare each backup with the image, block by block, before the image goes')
     .option('--full', 'stream everything; this begins new chains')
+    .option('--all', 'also what the filesystems do not use')
     .option('--metrics <file>', "metrics for the textfile collector of Prometheus' node_exporter")
     .option('--keep-reports <n>', 'keep the newest reports only', parseCount)
     .addOption(dryRunOption())
