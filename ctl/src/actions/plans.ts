@@ -286,6 +286,7 @@ export async function planRestore(
   connection: Connection,
   path: string,
   { found: backup, unfinished }: Glance<BackupContent>,
+  onlyChanged: boolean,
 ): Promise<string> {
   const { sizeBytes } = backup;
   const device = await findDevice(connection, path);
@@ -313,6 +314,6 @@ export async function planRestore(
   }
   return plan(
     connection,
-    `overwrite ${device.path} with ${backup.name} (${formatBytes(BigInt(sizeBytes))}) and verify it there${leftoverText(unfinished)}; not checked: whether another program uses the device`,
+    `overwrite ${onlyChanged ? 'what differs on ' : ''}${device.path} with ${backup.name} (${formatBytes(BigInt(sizeBytes))}) and verify it there${leftoverText(unfinished)}; not checked: whether another program uses the device`,
   );
 }

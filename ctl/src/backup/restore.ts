@@ -5,15 +5,20 @@ import { Readable, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
-import type { WriteBlocksRequest } from '../../../proto/gen/elio/v1/restore.js';
+import type {
+  ListTargetDigestsResponse,
+  WriteBlocksRequest,
+} from '../../../proto/gen/elio/v1/restore.js';
 import { SLOW_CALL_MS, type Connection } from '../connection.js';
 import { CliError, EXIT, messageOf } from '../errors.js';
 import { fromGrpc } from '../grpc-errors.js';
-import { CHUNK_SIZE, chunkDigest, isZero } from '../../../agent/src/services/chunks.js';
+import { CHUNK_SIZE } from '../../../agent/src/services/chunks.js';
 import { checkInterrupt } from '../interrupt.js';
-import { ChunkDigests } from './digests.js';
-import type { BackupContent, VolumeReader } from './target.js';
+import type { Blocks } from './blocks.js';
+import { ChunkSource, type RestoredBytes } from './chunk-source.js';
+import type { BackupContent } from './target.js';
 import { Progress } from '../progress.js';
+import { TargetDigests } from './target-digests.js';
 
 /** The commit reads the whole target back. */
 const COMMIT_BYTES_PER_MS = 4000;
@@ -21,64 +26,57 @@ const COMMIT_BYTES_PER_MS = 4000;
 /** Between two looks at how far the commit is. */
 const LOOK_MS = 1000;
 
-/** Chunks that a stream takes at a time. Zeros among them that follow each other go as one hole: a device is slow to start zeroing. */
-const SPAN = 16;
+/** Bytes of a SHA-256. */
+const DIGEST_SIZE = 32;
 
-/** The chunks of a backup, handed out to several streams; each is checked before it goes. */
-class ChunkSource {
-  private next = 0;
-  /** Of what was handed out. */
-  readonly digests: ChunkDigests;
-
-  constructor(
-    private readonly backup: VolumeReader,
-    sizeBytes: number,
-    private readonly progress: Progress,
-    private readonly signal: AbortSignal,
-  ) {
-    this.digests = ChunkDigests.empty(sizeBytes);
+function messageOfBlocks(restoreId: string, blocks: Blocks): WriteBlocksRequest {
+  const offsetBytes = BigInt(blocks.offset);
+  if (blocks.kind === 'hole') {
+    const value = { offsetBytes, lengthBytes: BigInt(blocks.length) };
+    return { restoreId, content: { $case: 'hole', value } };
   }
-
-  async *messages(restoreId: string): AsyncGenerator<WriteBlocksRequest> {
-    const { digests } = this;
-    while (this.next < digests.count) {
-      const first = this.next;
-      this.next = Math.min(first + SPAN, digests.count);
-      const end = this.next;
-      let holeStart: number | undefined;
-      let offset = first * CHUNK_SIZE;
-      for (let index = first; index < end; index += 1) {
-        checkInterrupt(this.signal);
-        const data = Buffer.alloc(digests.lengthOf(index));
-        await this.backup.read(data, offset);
-        const digest = chunkDigest(data);
-        if (this.backup.digestOf(index)?.equals(digest) === false) {
-          throw new CliError(`the backup is damaged at byte ${String(offset)}: run elioctl verify`);
-        }
-        digests.set(index, digest);
-        if (isZero(data)) {
-          holeStart ??= offset;
-        } else {
-          if (holeStart !== undefined) yield holeMessage(restoreId, holeStart, offset);
-          holeStart = undefined;
-          yield dataMessage(restoreId, offset, data);
-        }
-        offset += data.length;
-        this.progress.advance(data.length);
-      }
-      if (holeStart !== undefined) yield holeMessage(restoreId, holeStart, offset);
-    }
-  }
-}
-
-function holeMessage(restoreId: string, start: number, end: number): WriteBlocksRequest {
-  const value = { offsetBytes: BigInt(start), lengthBytes: BigInt(end - start) };
-  return { restoreId, content: { $case: 'hole', value } };
-}
-
-function dataMessage(restoreId: string, offset: number, data: Buffer): WriteBlocksRequest {
-  const value = { offsetBytes: BigInt(offset), data, crc32: crc32(data) };
+  const { data } = blocks;
+  const value = { offsetBytes, data, crc32: crc32(data) };
   return { restoreId, content: { $case: 'data', value } };
+}
+
+async function* messagesOf(
+  restoreId: string,
+  source: ChunkSource,
+): AsyncGenerator<WriteBlocksRequest> {
+  for await (const blocks of source.pieces()) yield messageOfBlocks(restoreId, blocks);
+}
+
+/** The digests of what the target holds, as the agent reads it. Rejects with CliError; the signal ends it. */
+async function* digestsFrom(
+  connection: Connection,
+  restoreId: string,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer> {
+  const call = connection.uploads.listTargetDigests({ restoreId });
+  const cancel = (): void => {
+    call.cancel();
+  };
+  signal.addEventListener('abort', cancel, { once: true });
+  let offset = 0;
+  try {
+    for await (const message of call as AsyncIterable<ListTargetDigestsResponse>) {
+      const { offsetBytes, sha256 } = message;
+      if (Number(offsetBytes) !== offset || sha256.length % DIGEST_SIZE !== 0) {
+        throw new CliError("the agent's checksums of the target are not whole: restore again");
+      }
+      for (let at = 0; at < sha256.length; at += DIGEST_SIZE) {
+        yield sha256.subarray(at, at + DIGEST_SIZE);
+        offset += CHUNK_SIZE;
+      }
+    }
+  } catch (error) {
+    checkInterrupt(signal);
+    throw fromGrpc(error, connection.label);
+  } finally {
+    signal.removeEventListener('abort', cancel);
+    call.cancel();
+  }
 }
 
 /** One upload stream; resolves with the bytes that the agent has written. */
@@ -98,7 +96,7 @@ async function upload(
       ({ writtenBytes } = answer);
       resolve();
     });
-    const messages = Readable.from(source.messages(restoreId), { highWaterMark: 1 });
+    const messages = Readable.from(messagesOf(restoreId, source), { highWaterMark: 1 });
     const sink: Writable = call;
     pipeline(messages, sink, { signal }).catch((error: unknown) => {
       call.cancel();
@@ -109,42 +107,31 @@ async function upload(
   return writtenBytes;
 }
 
-/** Uploads all of a backup; resolves with the checksum of what went. */
+/** Uploads all that the source hands out. The first stream that fails ends the others, by `failed`. */
 async function uploadAll(
   connections: readonly Connection[],
   restoreId: string,
-  backup: BackupContent,
+  source: ChunkSource,
+  failed: AbortController,
   signal: AbortSignal,
-): Promise<string> {
-  const { sizeBytes } = backup;
-  const reader = await backup.open();
-  const progress = new Progress('restore', sizeBytes);
-  // The first stream that fails ends the others.
-  const failed = new AbortController();
-  const either = AbortSignal.any([signal, failed.signal]);
-  const source = new ChunkSource(reader, sizeBytes, progress, either);
-  try {
-    const written = await Promise.all(
-      connections.map(async (connection) => {
-        try {
-          return await upload(connection, restoreId, source, either);
-        } catch (error) {
-          failed.abort();
-          throw error;
-        }
-      }),
-    );
-    const total = written.reduce((sum, bytes) => sum + bytes, 0n);
-    if (total !== BigInt(sizeBytes)) {
-      throw new CliError(
-        `the agent wrote ${String(total)} of ${String(sizeBytes)} bytes: restore again`,
-      );
-    }
-    return source.digests.tree();
-  } finally {
-    progress.stop();
-    await reader.close();
-  }
+): Promise<void> {
+  const written = await Promise.all(
+    connections.map(async (connection) => {
+      try {
+        return await upload(connection, restoreId, source, signal);
+      } catch (error) {
+        failed.abort();
+        throw error;
+      }
+    }),
+  );
+  const total = written.reduce((sum, bytes) => sum + bytes, 0n);
+  const { data, zeros } = source.bytes;
+  const expected = BigInt(data + zeros);
+  if (total === expected) return;
+  throw new CliError(
+    `the agent wrote ${String(total)} of ${String(expected)} bytes: restore again`,
+  );
 }
 
 /** Adds what the agent has read back until the signal is aborted; what cannot be learnt is left out. */
@@ -191,35 +178,73 @@ async function commit(
   }
 }
 
+/** Who restores, and where to. */
+export interface RestoreTarget {
+  /** Each has an upload stream of its own. */
+  connections: readonly [Connection, ...Connection[]];
+  targetDevice: string;
+  /** Have the agent read the target first, and send only what differs. */
+  onlyChanged: boolean;
+}
+
+/** What a restore has done. */
+export interface RestoreResult {
+  /** The canonical path of what now holds the backup. */
+  target: string;
+  bytes: RestoredBytes;
+}
+
+/** What is to be said of a target whose restore did not get to its end. */
+function fateOf(target: string, { data, zeros }: RestoredBytes): string {
+  return data + zeros > 0
+    ? `${target} is unusable now: restore again`
+    : `nothing was written to ${target}`;
+}
+
 /**
  * Writes the backup to a device, over as many streams as there are connections, and has it verified. Rejects with CliError,
  * which says that the target is unusable once anything may have been written.
  */
 export async function restore(
-  connections: readonly [Connection, ...Connection[]],
+  { connections, targetDevice, onlyChanged }: RestoreTarget,
   backup: BackupContent,
-  targetDevice: string,
   signal: AbortSignal,
-): Promise<string> {
+): Promise<RestoreResult> {
   const [connection] = connections;
   const { sizeBytes } = backup;
   // Before the target is touched.
   if (!backup.isCheckedWhileRead) await backup.check(signal);
-  const begin = { targetDevice, sizeBytes: BigInt(sizeBytes), requestId: randomUUID() };
-  const begun = await connection.restores.beginRestore(begin);
-  const { restoreId, targetDevice: target } = begun;
+  const reader = await backup.open();
   try {
-    const sha256Tree = await uploadAll(connections, restoreId, backup, signal);
-    checkInterrupt(signal);
-    await commit(connection, { restoreId, sha256Tree }, sizeBytes, signal);
-    return target;
-  } catch (error) {
-    const abort = connection.restores.abortRestore({ restoreId });
-    await abort.catch(() => undefined);
-    const code = error instanceof CliError ? error.exitCode : EXIT.failed;
-    throw new CliError(
-      `${signal.aborted ? 'interrupted' : messageOf(error)}; ${target} is unusable now: restore again`,
-      signal.aborted ? EXIT.interrupted : code,
-    );
+    const begin = { targetDevice, sizeBytes: BigInt(sizeBytes), requestId: randomUUID() };
+    const { restoreId, targetDevice: target } = await connection.restores.beginRestore(begin);
+    const failed = new AbortController();
+    const either = AbortSignal.any([signal, failed.signal]);
+    const there = onlyChanged
+      ? new TargetDigests(digestsFrom(connection, restoreId, either), sizeBytes)
+      : undefined;
+    const progress = new Progress('restore', sizeBytes);
+    const source = new ChunkSource(reader, sizeBytes, there, progress, either);
+    try {
+      try {
+        await uploadAll(connections, restoreId, source, failed, either);
+      } finally {
+        progress.stop();
+      }
+      checkInterrupt(signal);
+      const sha256Tree = source.digests.tree();
+      await commit(connection, { restoreId, sha256Tree }, sizeBytes, signal);
+      return { target, bytes: source.bytes };
+    } catch (error) {
+      const abort = connection.restores.abortRestore({ restoreId });
+      await abort.catch(() => undefined);
+      const code = error instanceof CliError ? error.exitCode : EXIT.failed;
+      throw new CliError(
+        `${signal.aborted ? 'interrupted' : messageOf(error)}; ${fateOf(target, source.bytes)}`,
+        signal.aborted ? EXIT.interrupted : code,
+      );
+    }
+  } finally {
+    await reader.close();
   }
 }

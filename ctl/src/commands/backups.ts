@@ -59,6 +59,7 @@ export function addBackups(program: Command): void {
     )
     .addOption(yesOption())
     .option('--streams <n>', 'upload streams at a time', parseCount, 4)
+    .option('--only-changed', 'have the target read first, and send only the MiB that differ')
     .addOption(dryRunOption())
     .addOption(outputOption())
     .argument('<file or directory[@id]>', SOURCE)

@@ -56,6 +56,10 @@ function messageOf(blocks: Blocks): ReadBlocksResponse {
 export class StubOrigin {
   /** What was restored to the target. */
   readonly target: Buffer;
+  /** Bytes that were written to it since this was last set, zeros included. */
+  restoredBytes = 0;
+  /** Has the stream of the target's checksums fail behind so many of them. */
+  digestsUntilFailure = Infinity;
   /** Since snapshot of other nonces nothing is known. */
   nonce = 'd'.repeat(32);
   hostname = 'db1';
@@ -255,8 +259,14 @@ export class StubOrigin {
         verifiedBytes: 0n,
       })),
       listTargetDigests: (call) => {
-        const leaves = Buffer.concat(this.targetLeaves());
-        call.write({ offsetBytes: 0n, sha256: leaves });
+        for (const [i, sha256] of this.targetLeaves().entries()) {
+          if (i === this.digestsUntilFailure) {
+            const failure = new AgentError(status.DATA_LOSS, 'DEVICE_FAILED', 'it cannot be read');
+            call.emit('error', toServiceError(failure));
+            return;
+          }
+          call.write({ offsetBytes: BigInt(i * CHUNK_SIZE), sha256 });
+        }
         call.end();
       },
       writeBlocks: (call, callback) => {
@@ -273,6 +283,7 @@ export class StubOrigin {
           }
         });
         call.on('end', () => {
+          this.restoredBytes += Number(writtenBytes);
           callback(null, { writtenBytes });
         });
       },
