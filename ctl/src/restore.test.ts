@@ -2,7 +2,7 @@
 // The program elioctl restores backups, of both forms, to a device of an agent: what it sends, and what it says.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -147,5 +147,71 @@ describe('elioctl restore', function () {
     const { status, stdout } = await elioctl(...words);
     assert.equal(status, EXIT.ok);
     assert.match(stdout, /would overwrite what differs on \/dev\/vdc1 with .*raw/);
+  });
+
+  describe('--local', () => {
+    for (const [form, name] of [
+      ['a file', 'raw'],
+      ['a set', 'set/'],
+    ] as const) {
+      it(`makes an image of ${form}, without an agent`, async () => {
+        const backup = await backUp(name);
+        origin.stop();
+        const image = join(directory, 'image');
+        const words = ['restore', '--local', backup, image];
+        const plan = await elioctl(...words, '--dry-run');
+        assert.match(plan.stdout, /would write .*image with .* and verify it there; not checked: /);
+        assert.ok(!existsSync(image));
+        const made = await elioctl(...words, '--output=json');
+        assert.equal(made.status, EXIT.ok, made.stderr);
+        assert.ok(readFileSync(image).equals(origin.volume.content));
+        const {
+          sent_bytes: sent,
+          zeroed_bytes: zeroed,
+          ...rest
+        } = JSON.parse(made.stdout) as Restored;
+        assert.equal(sent + zeroed, sizeBytes);
+        assert.deepEqual(rest, {
+          host: 'this host',
+          device: image,
+          file: backup,
+          size_bytes: sizeBytes,
+          same_bytes: null,
+        });
+      });
+    }
+
+    it('replaces a file only when it is told to', async () => {
+      const backup = await backUp('raw');
+      const image = join(directory, 'image');
+      writeFileSync(image, 'old');
+      const words = ['restore', '--local', backup, image];
+      const { status, stderr } = await elioctl(...words);
+      assert.equal(status, EXIT.usage);
+      assert.match(stderr, /All of .*image on this host will be overwritten: add --yes/);
+      assert.equal(readFileSync(image, 'utf8'), 'old');
+      assert.match((await elioctl(...words, '--dry-run')).stdout, /would overwrite .*image with/);
+      assert.equal((await elioctl(...words, '--yes')).status, EXIT.ok);
+      assert.ok(readFileSync(image).equals(origin.volume.content));
+      const backups = readdirSync(directory).filter((file) => file !== 'socket');
+      assert.deepEqual(backups.sort(), ['image', 'raw', 'raw.manifest']);
+    });
+
+    it('refuses what it cannot do', async () => {
+      const backup = await backUp('raw');
+      const image = join(directory, 'image');
+      for (const [words, message] of [
+        [['--host=db1', image], /--local is for a target on this machine/],
+        [['--streams=2', image], /'--local' cannot be used with option '--streams/],
+        [['--only-changed', image], /--only-changed is for devices: .*image would be a file/],
+        [['--yes', backup], /raw is a backup/],
+        [['--yes', '/dev/null'], /neither a file nor a block device/],
+      ] as const) {
+        const { status, stderr } = await elioctl('restore', '--local', backup, ...words);
+        assert.equal(status, EXIT.usage, stderr);
+        assert.match(stderr, message);
+      }
+      assert.ok(!existsSync(image));
+    });
   });
 });

@@ -64,6 +64,30 @@ export async function holdersOf(path: string): Promise<string[]> {
   return holders.map(devicePath);
 }
 
+/** Loop devices on this one. */
+export async function loopsOn(path: string): Promise<string[]> {
+  const loops = (await readdir(SYS_BLOCK)).filter((name) => name.startsWith('loop')).sort();
+  const below = await Promise.all(
+    loops.map((name) => lowerDevices(devicePath(name)).catch((): string[] => [])),
+  );
+  return loops.filter((_, i) => below[i]?.includes(path)).map(devicePath);
+}
+
+/** The partitions of a disk. */
+export async function partitionsOf(path: string): Promise<string[]> {
+  const directory = join(SYS_BLOCK, kernelName(path));
+  const names = await readdir(directory).catch(() => []);
+  const partitions: string[] = [];
+  for (const name of names.sort()) {
+    const isPartition = await access(join(directory, name, 'partition')).then(
+      () => true,
+      () => false,
+    );
+    if (isPartition) partitions.push(devicePath(name));
+  }
+  return partitions;
+}
+
 /** Links to block devices below /dev/disk/by-* and /dev/mapper, by the path that they lead to. */
 export async function deviceAliases(): Promise<Map<string, string[]>> {
   const kinds = await readdir('/dev/disk').catch(() => []);

@@ -4,7 +4,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { addAbortSignal } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import { lowerDevices, holdersOf } from './block-devices.js';
+import { holdersOf, loopsOn } from './block-devices.js';
 import { blockDeviceNumber, parseMountInfo } from './mounts.js';
 import { runCommand } from './run-command.js';
 
@@ -21,11 +21,13 @@ export async function imageUsers(path: string, minor: number): Promise<string[]>
   return found.flat();
 }
 
-async function commandOf(pid: string): Promise<string> {
+/** The name of a process. */
+export async function commandOf(pid: string): Promise<string> {
   return (await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => '?')).trim();
 }
 
-async function mountsOf(path: string): Promise<string[]> {
+/** Mounts of a device in all mount namespaces, in words. */
+export async function mountsOf(path: string): Promise<string[]> {
   const device = await blockDeviceNumber(path);
   // A namespace begins as a copy of another, so what the agent sees itself is told once, and first.
   const told = new Set<string>();
@@ -60,13 +62,6 @@ async function openImages(): Promise<string> {
 }
 
 async function devicesOn(path: string): Promise<string[]> {
-  const loops = (await readdir('/sys/class/block')).filter((name) => name.startsWith('loop'));
-  const below = await Promise.all(
-    loops.map((name) => lowerDevices(`/dev/${name}`).catch((): string[] => [])),
-  );
-  const users = [
-    ...(await holdersOf(path)),
-    ...loops.filter((_, i) => below[i]?.includes(path)).map((name) => `/dev/${name}`),
-  ];
+  const users = [...(await holdersOf(path)), ...(await loopsOn(path))];
   return users.map((user) => `part of ${user}`);
 }

@@ -20,18 +20,14 @@ import {
 } from '../../../proto/gen/elio/v1/restore.js';
 import { BLOCK_SIZE } from '../driver/layout.js';
 import { AgentError, isErrnoException } from '../errors.js';
-import { deviceSizeBytes, holdersOf } from '../os/block-devices.js';
-import {
-  alignedBuffer,
-  alignedLength,
-  DeviceWriter,
-  openDirect,
-  readDevice,
-} from '../os/direct-io.js';
-import { blockDeviceNumber, readMounts } from '../os/mounts.js';
+import { deviceSizeBytes } from '../os/block-devices.js';
+import { alignedBuffer, DeviceWriter } from '../os/direct-io.js';
+import { blockDeviceNumber } from '../os/mounts.js';
+import { findObstacle, lookAtTarget } from '../os/overwriting.js';
 import { clientStream, serverStream, unary } from '../server/rpc.js';
 import type { RequestLog } from '../state/requests.js';
-import { CHUNK_SIZE, chunkDigest } from './chunks.js';
+import { chunkDigestsOf } from './chunk-digests.js';
+import { CHUNK_SIZE } from './chunks.js';
 import type { Trackers } from './trackers.js';
 
 const BLOCK = BigInt(BLOCK_SIZE);
@@ -80,18 +76,10 @@ function aborted(target: string): AgentError {
  */
 async function* digestsOf(restore: Restore, signal: AbortSignal): AsyncGenerator<Buffer> {
   const { target, sizeBytes } = restore;
-  const buffer = alignedBuffer(CHUNK_SIZE);
-  const device = await openDirect(target);
-  try {
-    for (let offset = 0; offset < Number(sizeBytes); offset += CHUNK_SIZE) {
-      if (signal.aborted) throw aborted(target);
-      const length = Math.min(CHUNK_SIZE, Number(sizeBytes) - offset);
-      await readDevice(device, buffer.subarray(0, alignedLength(length)), offset, length);
-      restore.idle.refresh();
-      yield chunkDigest(buffer.subarray(0, length));
-    }
-  } finally {
-    await device.close();
+  for await (const digest of chunkDigestsOf(target, Number(sizeBytes))) {
+    if (signal.aborted) throw aborted(target);
+    restore.idle.refresh();
+    yield digest;
   }
 }
 
@@ -122,8 +110,7 @@ export class RestoreService {
         device,
       });
     }
-    const number = await blockDeviceNumber(target);
-    if (number === undefined) {
+    if ((await blockDeviceNumber(target)) === undefined) {
       throw new AgentError(
         status.INVALID_ARGUMENT,
         'NOT_A_BLOCK_DEVICE',
@@ -131,35 +118,9 @@ export class RestoreService {
         { device },
       );
     }
-    const mount = (await readMounts()).find((m) => m.device === number);
-    if (mount) {
-      throw precondition(
-        'TARGET_MOUNTED',
-        `${target} is mounted on ${mount.mountPoint}: unmount it, or give another target`,
-        target,
-      );
-    }
     const trackers = await this.trackers.list().catch(() => []);
-    const tracker = trackers.find((t) => t.blockDevice === target);
-    if (tracker) {
-      throw precondition(
-        'TARGET_TRACKED',
-        `${target} is tracked as snapshot ${String(tracker.minor)}: destroy that, or give another target`,
-        target,
-      );
-    }
-    const holders = await holdersOf(target);
-    if (holders.length > 0) {
-      throw precondition('TARGET_IN_USE', `${target} is in use by ${holders.join(', ')}`, target);
-    }
-    const targetSizeBytes = await deviceSizeBytes(target);
-    if (targetSizeBytes < sizeBytes) {
-      throw precondition(
-        'TARGET_TOO_SMALL',
-        `${target} has ${String(targetSizeBytes)} bytes and the backup ${String(sizeBytes)}: give a larger target`,
-        target,
-      );
-    }
+    const obstacle = findObstacle(await lookAtTarget(target), sizeBytes, trackers);
+    if (obstacle) throw precondition(obstacle.reason, obstacle.message, target);
     return target;
   }
 

@@ -241,7 +241,7 @@ export async function planRenewLease(
 }
 
 /** What to expect of a backup of which an interrupted run has left something. */
-function leftoverText(unfinished: boolean): string {
+export function leftoverText(unfinished: boolean): string {
   return unfinished ? '; first what an interrupted run has left is finished or thrown away' : '';
 }
 

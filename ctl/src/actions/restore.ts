@@ -16,12 +16,13 @@ export interface RestoreOptions {
   yes?: true;
   streams: number;
   onlyChanged?: true;
+  local?: true;
   dryRun?: true;
   output: OutputForm;
 }
 
-/** What a restore has done, for people and for scripts. */
-function report(
+/** Tells what a restore has done, for people and for scripts. */
+export function report(
   { output }: RestoreOptions,
   file: string,
   restored: { host: string; device: string; sizeBytes: number; bytes: RestoredBytes },

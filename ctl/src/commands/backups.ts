@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The commands that write and read backups.
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { parseCount } from '../arguments.js';
 import { cacheOption, cowSizeOption, dryRunOption, outputOption, yesOption } from '../options.js';
 import type { BackupCommandOptions } from '../actions/backup.js';
@@ -55,16 +55,30 @@ export function addBackups(program: Command): void {
     .command('restore')
     .summary('overwrite a device that is not in use with a backup, and verify it')
     .description(
-      'Overwrite a device that is not in use with a backup, and verify it there. It asks first, or needs --yes where there is no terminal.',
+      'Overwrite a device that is not in use with a backup, and verify it there. It asks first, or needs --yes where there is no terminal. With --local the target is a block device of this machine, or a file, which becomes a sparse image; no agent is needed.',
     )
     .addOption(yesOption())
+    .addOption(
+      new Option(
+        '--local',
+        'write to a device or file of this machine, without an agent',
+      ).conflicts('streams'),
+    )
     .option('--streams <n>', 'upload streams at a time', parseCount, 4)
-    .option('--only-changed', 'have the target read first, and send only the MiB that differ')
+    .option('--only-changed', 'read the target first, and write only the MiB of it that differ')
     .addOption(dryRunOption())
     .addOption(outputOption())
     .argument('<file or directory[@id]>', SOURCE)
-    .argument('<target device>', 'a block device, not mounted, not tracked, large enough')
+    .argument(
+      '<target device>',
+      'a block device, not mounted, not tracked, large enough; or with --local a file',
+    )
     .action(async (file: string, target: string, options: RestoreOptions, command: Command) => {
+      if (options.local === true) {
+        const { restoreLocally } = await import('../actions/restore-local.js');
+        await restoreLocally(command, file, target, options);
+        return;
+      }
       const { restore } = await import('../actions/restore.js');
       await restore(command, file, target, options);
     });
