@@ -34,8 +34,12 @@ export class NbdClient {
   private readonly bytes: ByteReader;
   private readonly requests = new Map<number, Request>();
   private nextCookie = 1;
-  private bytesOnTheirWay = 0;
-  private waiting: (() => void)[] = [];
+  /** Requests that are on their way, or may go at once; and the bytes of data in them. */
+  private granted = 0;
+  private grantedBytes = 0;
+  /** Who waits for others to be answered: to send a request, in their order, or until there are none. */
+  private waiting: { bytes: number; wake: () => void }[] = [];
+  private waitingForIdle: (() => void)[] = [];
   /** The first failure of a write, or the end of the connection: nothing works after it. */
   private failure: Error | undefined;
   private size = 0;
@@ -75,14 +79,14 @@ export class NbdClient {
    * request; a failure of the server shows in a later call, at latest in flush().
    */
   async write(offset: number, data: Buffer): Promise<void> {
-    await this.room();
+    await this.room(data.length);
     void this.send(nbd.COMMAND.write, offset, data.length, { data }).catch(this.keepFailure);
   }
 
   /** Makes a range zero, without storing zeros where the server can avoid it. Resolves and fails as write() does. */
   async zero(offset: number, length: number): Promise<void> {
     for (let done = 0; done < length; done += MAX_ZERO_LENGTH) {
-      await this.room();
+      await this.room(0);
       const n = Math.min(MAX_ZERO_LENGTH, length - done);
       void this.send(nbd.COMMAND.zero, offset + done, n).catch(this.keepFailure);
     }
@@ -90,14 +94,16 @@ export class NbdClient {
 
   /** Fills a buffer. */
   async read(offset: number, buffer: Buffer): Promise<void> {
-    await this.room();
+    await this.room(buffer.length);
     await this.send(nbd.COMMAND.read, offset, buffer.length, { buffer });
   }
 
   /** Resolves when all writes have been made, and are on disk. */
   async flush(): Promise<void> {
-    while (this.requests.size > 0 && !this.failure) await this.oneDone();
-    if (this.failure) throw this.failure;
+    while (this.requests.size > 0 && !this.failure) {
+      await new Promise<void>((resolve) => this.waitingForIdle.push(resolve));
+    }
+    await this.room(0);
     await this.send(nbd.COMMAND.flush, 0, 0);
   }
 
@@ -107,6 +113,7 @@ export class NbdClient {
     let current: Extent | undefined;
     while (offset < this.size) {
       const length = Math.min(MAX_STATUS_LENGTH, this.size - offset);
+      await this.room(0);
       const { extents } = await this.send(nbd.COMMAND.status, offset, length);
       for (let i = 0; i + 1 < extents.length; i += 2) {
         const extent = { offset, length: extents[i] ?? 0 };
@@ -132,22 +139,43 @@ export class NbdClient {
 
   private readonly keepFailure = (error: unknown): void => {
     this.failure ??= error instanceof Error ? error : new Error(String(error));
+    const wakeAll = [...this.waiting.map(({ wake }) => wake), ...this.waitingForIdle];
+    this.waiting = [];
+    this.waitingForIdle = [];
+    for (const wake of wakeAll) wake();
   };
 
-  private async room(): Promise<void> {
-    while (
-      !this.failure &&
-      (this.requests.size >= MAX_REQUESTS || this.bytesOnTheirWay >= MAX_BYTES)
-    ) {
-      await this.oneDone();
-    }
+  /** Resolves when a request with so many bytes of data may be sent, which the caller does at once. */
+  private async room(bytes: number): Promise<void> {
+    if (!this.failure && (this.waiting.length > 0 || !this.hasRoom)) {
+      await new Promise<void>((wake) => this.waiting.push({ bytes, wake }));
+    } else this.grant(bytes);
     if (this.failure) throw this.failure;
   }
 
-  private oneDone(): Promise<void> {
-    return new Promise((resolve) => {
-      this.waiting.push(resolve);
-    });
+  private get hasRoom(): boolean {
+    return this.granted < MAX_REQUESTS && this.grantedBytes < MAX_BYTES;
+  }
+
+  private grant(bytes: number): void {
+    this.granted += 1;
+    this.grantedBytes += bytes;
+  }
+
+  /** A request was answered: those go on that have room now, and no others, which would only look and wait again. */
+  private answered(bytes: number): void {
+    this.granted -= 1;
+    this.grantedBytes -= bytes;
+    while (this.hasRoom) {
+      const next = this.waiting.shift();
+      if (!next) break;
+      this.grant(next.bytes);
+      next.wake();
+    }
+    if (this.requests.size > 0) return;
+    const { waitingForIdle } = this;
+    this.waitingForIdle = [];
+    for (const wake of waitingForIdle) wake();
   }
 
   private send(
@@ -159,7 +187,6 @@ export class NbdClient {
     const cookie = this.nextCookie;
     this.nextCookie = cookie === 0xffffffff ? 1 : cookie + 1;
     const transferred = (data ?? buffer)?.length ?? 0;
-    this.bytesOnTheirWay += transferred;
     return new Promise((resolve, reject) => {
       const request: Request = {
         what: `NBD command ${String(command)} at byte ${String(offset)}`,
@@ -169,12 +196,9 @@ export class NbdClient {
         failure: undefined,
         done: () => {
           this.requests.delete(cookie);
-          this.bytesOnTheirWay -= transferred;
           if (request.failure) reject(request.failure);
           else resolve(request);
-          const { waiting } = this;
-          this.waiting = [];
-          for (const wake of waiting) wake();
+          this.answered(transferred);
         },
       };
       this.requests.set(cookie, request);
@@ -245,7 +269,6 @@ export class NbdClient {
         request.failure ??= this.failure;
         request.done();
       }
-      for (const wake of this.waiting) wake();
     }
   }
 

@@ -7,12 +7,13 @@
 // then on all steps may be taken again.
 import { readFile, rename, rm, stat } from 'node:fs/promises';
 import { z } from 'zod';
-import { CHUNK_SIZE, isZero } from '../../../agent/src/services/chunks.js';
+import { CHUNK_SIZE } from '../../../agent/src/services/chunks.js';
 import { syncDirectory, writeFileAtomically } from '../../../agent/src/os/atomic-file.js';
 import { atStep } from '../backup/steps.js';
+import { zeroRuns } from '../backup/zero-runs.js';
 import type { NbdClient } from '../nbd/client.js';
 import { OpenImage } from '../qemu/open-image.js';
-import { BLOCK_SIZE, chunkLength, type ChunkSum } from './chunk-sums.js';
+import { chunkLength, type ChunkSum } from './chunk-sums.js';
 import { exists, syncFile } from './files.js';
 import { partsOf, readHeld } from './held-data.js';
 import {
@@ -22,6 +23,7 @@ import {
   type SetManifest,
 } from './manifest.js';
 import { BackupPaths } from './names.js';
+import { readAhead } from './read-ahead.js';
 import { SumsReader } from './sums-file.js';
 
 export const foldJournalSchema = z.strictObject({
@@ -93,9 +95,17 @@ async function copyHeld(directory: string, id: number, to: NbdClient): Promise<v
   try {
     const from = await OpenImage.open(paths.image, { readOnly: true, alone: true });
     try {
+      const lengthOf = ({ index }: ChunkSum): number => chunkLength(manifest.volume_bytes, index);
+      const chunks = readAhead(
+        sums.records(),
+        (sum) => sum.held.bytes(lengthOf(sum)),
+        async (sum) => ({ sum, held: await readHeld(from.client, sum, lengthOf(sum)) }),
+      );
       let count = 0;
-      for await (const sum of sums.records()) {
-        await copyChunk(from.client, to, sum, chunkLength(manifest.volume_bytes, sum.index));
+      for await (const { sum, held } of chunks) {
+        for (const { offset, data } of partsOf(held)) {
+          await writeSparsely(to, sum.index * CHUNK_SIZE + offset, data);
+        }
         count += 1;
         if (count * 2 >= manifest.checksums.chunks) atStep('merge-half-copied');
       }
@@ -109,29 +119,10 @@ async function copyHeld(directory: string, id: number, to: NbdClient): Promise<v
   }
 }
 
-async function copyChunk(
-  from: NbdClient,
-  to: NbdClient,
-  sum: ChunkSum,
-  length: number,
-): Promise<void> {
-  for (const { offset, data } of partsOf(await readHeld(from, sum, length))) {
-    await writeSparsely(to, sum.index * CHUNK_SIZE + offset, data);
-  }
-}
-
 /** Writes data, its blocks of zeros without storing them. */
 async function writeSparsely(to: NbdClient, offset: number, data: Buffer): Promise<void> {
-  let start = 0;
-  while (start < data.length) {
-    const zero = isZero(data.subarray(start, start + BLOCK_SIZE));
-    let end = start + BLOCK_SIZE;
-    while (end < data.length && isZero(data.subarray(end, end + BLOCK_SIZE)) === zero) {
-      end += BLOCK_SIZE;
-    }
-    end = Math.min(end, data.length);
+  for (const { start, end, zero } of zeroRuns(data)) {
     if (zero) await to.zero(offset + start, end - start);
     else await to.write(offset + start, data.subarray(start, end));
-    start = end;
   }
 }

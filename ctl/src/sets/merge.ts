@@ -13,6 +13,7 @@ import { BLOCK_SIZE, chunkLength, heldDigest, type ChunkSum } from './chunk-sums
 import { fold, type FoldJournal } from './fold.js';
 import { isIntact, partsOf, readHeld, type HeldData } from './held-data.js';
 import { checksumsOf, type SetManifest } from './manifest.js';
+import { readAhead } from './read-ahead.js';
 import type { BackupSet } from './set.js';
 import { storageError } from './storage-error.js';
 import { SumsReader, SumsWriter } from './sums-file.js';
@@ -87,29 +88,63 @@ function roomFor(parts: readonly { isLowest: boolean; held: HeldData }[]): numbe
   return [...above].filter((block) => !lowest.has(block)).length * BLOCK_SIZE;
 }
 
-/**
- * The record of a chunk after the merge, and the room that it needs. `layers` are those that hold something of it, the lowest
- * first; in the buffer, which is as long as the chunk, their content is put together.
- */
-async function mergedSum(
-  layers: readonly Layer[],
-  lowest: Layer | undefined,
-  chunk: Buffer,
-): Promise<{ sum: ChunkSum | undefined; roomBytes: number }> {
-  let sum: ChunkSum | undefined;
-  const parts: { isLowest: boolean; held: HeldData }[] = [];
-  for (const layer of layers) {
-    const { next } = layer;
-    if (!next) continue;
-    const held = await layer.read(next, chunk.length);
-    for (const { offset, data } of partsOf(held)) data.copy(chunk, offset);
-    parts.push({ isLowest: layer === lowest, held });
-    if (sum) {
-      const all = sum.held.union(next.held);
-      sum = { ...next, held: all, digest: heldDigest(chunk, all) };
-    } else sum = next;
+/** The record of a chunk in one layer. */
+interface Part {
+  layer: Layer;
+  sum: ChunkSum;
+}
+
+/** A chunk of which a layer holds something. */
+interface Chunk {
+  index: number;
+  length: number;
+  /** The lowest layer first. */
+  parts: readonly Part[];
+}
+
+/** All of them, ascending. */
+async function* chunksOf(layers: readonly Layer[], volumeBytes: number): AsyncGenerator<Chunk> {
+  for (;;) {
+    const index = Math.min(...layers.map(({ next }) => next?.index ?? Infinity));
+    if (index === Infinity) return;
+    const parts: Part[] = [];
+    for (const layer of layers) {
+      if (layer.next?.index !== index) continue;
+      parts.push({ layer, sum: layer.next });
+      await layer.advance();
+    }
+    yield { index, length: chunkLength(volumeBytes, index), parts };
   }
-  return { sum, roomBytes: roomFor(parts) };
+}
+
+/** What is neither copied nor changed keeps its checksum, and is not read. */
+function isUntouched({ parts }: Chunk, lowest: Layer | undefined): boolean {
+  return parts.length === 1 && parts[0]?.layer === lowest;
+}
+
+/**
+ * The record of a chunk after the merge, and the room that it needs. `contents` are those of its parts; in the buffer, which is
+ * as long as the chunk, they are put together.
+ */
+function mergedSum(
+  { parts }: Chunk,
+  contents: readonly HeldData[],
+  lowest: Layer | undefined,
+  buffer: Buffer,
+): { sum: ChunkSum | undefined; roomBytes: number } {
+  let sum: ChunkSum | undefined;
+  const read: { isLowest: boolean; held: HeldData }[] = [];
+  for (const [i, part] of parts.entries()) {
+    const held = contents[i];
+    if (!held) continue;
+    for (const { offset, data } of partsOf(held)) data.copy(buffer, offset);
+    read.push({ isLowest: part.layer === lowest, held });
+    if (sum) {
+      const all = sum.held.union(part.sum.held);
+      sum = { ...part.sum, held: all, digest: heldDigest(buffer, all) };
+    } else ({ sum } = part);
+  }
+  return { sum, roomBytes: roomFor(read) };
 }
 
 /** Rejects when the disk would be full in the middle of it. */
@@ -140,24 +175,28 @@ async function verifyRun(
     let neededBytes = SLACK_BYTES;
     const tables = new Set<number>();
     let done = 0;
-    for (;;) {
+    const [lowest] = layers;
+    const chunks = readAhead(
+      chunksOf(layers, result.volume_bytes),
+      ({ parts, length }) => parts.reduce((bytes, { sum }) => bytes + sum.held.bytes(length), 0),
+      async (chunk) => {
+        const parts = isUntouched(chunk, lowest) ? [] : chunk.parts;
+        const reads = parts.map(({ layer, sum }) => layer.read(sum, chunk.length));
+        return { chunk, contents: await Promise.all(reads) };
+      },
+    );
+    for await (const { chunk, contents } of chunks) {
       checkInterrupt(signal);
-      const index = Math.min(...layers.map(({ next }) => next?.index ?? Infinity));
-      if (index === Infinity) break;
-      const length = chunkLength(result.volume_bytes, index);
-      const here = layers.filter(({ next }) => next?.index === index);
-      // What is neither copied nor changed keeps its checksum.
-      const isUntouched = here.length === 1 && here[0] === layers[0];
-      const { sum, roomBytes } = isUntouched
-        ? { sum: layers[0]?.next, roomBytes: 0 }
-        : await mergedSum(here, layers[0], scratch.subarray(0, length));
+      const { index, length, parts } = chunk;
+      const { sum, roomBytes } = isUntouched(chunk, lowest)
+        ? { sum: parts[0]?.sum, roomBytes: 0 }
+        : mergedSum(chunk, contents, lowest, scratch.subarray(0, length));
       if (roomBytes > 0) tables.add(Math.floor((index * CHUNK_SIZE) / TABLE_COVERS));
       neededBytes += roomBytes;
       heldBytes += sum?.held.bytes(length) ?? 0;
       if (sum && sums.add(sum)) await sums.drain();
       progress.advance(index * CHUNK_SIZE + length - done);
       done = index * CHUNK_SIZE + length;
-      for (const layer of here) await layer.advance();
     }
     const checksums = checksumsOf(paths, await sums.finish());
     await checkRoom(set.directory, neededBytes + tables.size * TABLE_BYTES);
