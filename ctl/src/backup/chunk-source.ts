@@ -4,7 +4,7 @@ import { CHUNK_SIZE, chunkDigest, isZero } from '../../../agent/src/services/chu
 import { CliError } from '../errors.js';
 import { checkInterrupt } from '../interrupt.js';
 import type { Progress } from '../progress.js';
-import { lengthOf, type Blocks } from './blocks.js';
+import { lengthOf, type Content } from './blocks.js';
 import { ChunkDigests } from './digests.js';
 import type { VolumeReader } from './target.js';
 import type { TargetDigests } from './target-digests.js';
@@ -43,7 +43,7 @@ export class ChunkSource {
   }
 
   /** What one stream takes. Rejects with CliError when the backup is damaged. */
-  async *pieces(): AsyncGenerator<Blocks> {
+  async *pieces(): AsyncGenerator<Content> {
     const { digests } = this;
     while (this.next < digests.count) {
       const first = this.next;
@@ -91,7 +91,7 @@ export class ChunkSource {
     return isZero(data) ? 'zero' : data;
   }
 
-  private count(blocks: Blocks): Blocks {
+  private count(blocks: Content): Content {
     if (blocks.kind === 'data') this.data += blocks.data.length;
     else this.zeros += lengthOf(blocks);
     return blocks;

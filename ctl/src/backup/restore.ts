@@ -14,7 +14,7 @@ import { CliError, EXIT, messageOf } from '../errors.js';
 import { fromGrpc } from '../grpc-errors.js';
 import { CHUNK_SIZE } from '../../../agent/src/services/chunks.js';
 import { checkInterrupt } from '../interrupt.js';
-import type { Blocks } from './blocks.js';
+import type { Content } from './blocks.js';
 import { ChunkSource, type RestoredBytes } from './chunk-source.js';
 import type { BackupContent } from './target.js';
 import { Progress } from '../progress.js';
@@ -29,7 +29,7 @@ const LOOK_MS = 1000;
 /** Bytes of a SHA-256. */
 const DIGEST_SIZE = 32;
 
-function messageOfBlocks(restoreId: string, blocks: Blocks): WriteBlocksRequest {
+function messageOfBlocks(restoreId: string, blocks: Content): WriteBlocksRequest {
   const offsetBytes = BigInt(blocks.offset);
   if (blocks.kind === 'hole') {
     const value = { offsetBytes, lengthBytes: BigInt(blocks.length) };

@@ -27,14 +27,14 @@ function broken(what: string): CliError {
   return new CliError(`the stream from the agent is not whole: ${what}; run the command again`);
 }
 
-type Content = NonNullable<ReadBlocksResponse['content']>;
+type MessageContent = NonNullable<ReadBlocksResponse['content']>;
 type Request = Partial<ReadBlocksRequest> & { minor: number };
 
 /** One call of ReadBlocks. */
 interface Call {
   header: ReadBlocksHeader;
   /** The next message's content. Rejects with CliError. */
-  next(): Promise<Content | 'end'>;
+  next(): Promise<MessageContent | 'end'>;
   close(): void;
 }
 
@@ -60,7 +60,7 @@ async function openCall(
   };
   signal.addEventListener('abort', cancel, { once: true });
   const messages = call[Symbol.asyncIterator]() as AsyncIterator<ReadBlocksResponse>;
-  const next = async (): Promise<Content | 'end'> => {
+  const next = async (): Promise<MessageContent | 'end'> => {
     try {
       const result = await messages.next();
       if (result.done === true) return 'end';
@@ -127,7 +127,7 @@ export async function openBlockStream(
   let sentBytes = 0;
 
   /** The next message, of another call if this one breaks before it. */
-  async function next(end: number): Promise<Content | 'end'> {
+  async function next(end: number): Promise<MessageContent | 'end'> {
     for (;;) {
       try {
         return await call.next();

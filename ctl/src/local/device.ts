@@ -8,7 +8,7 @@ import { commandOf, mountsOf } from '../../../agent/src/os/image-users.js';
 import { findObstacle, lookAtTarget } from '../../../agent/src/os/overwriting.js';
 import { CHUNK_SIZE } from '../../../agent/src/services/chunks.js';
 import { CliError, EXIT } from '../errors.js';
-import type { Blocks } from '../backup/blocks.js';
+import type { Content } from '../backup/blocks.js';
 import type { LocalTarget } from './target.js';
 import { readTrackedOrigins } from './tracked-origins.js';
 
@@ -62,7 +62,7 @@ export class LocalDevice implements LocalTarget {
     return this.path;
   }
 
-  writer(): (blocks: Blocks) => Promise<void> {
+  writer(): (blocks: Content) => Promise<void> {
     const scratch = alignedBuffer(CHUNK_SIZE);
     return async (blocks) => {
       if (blocks.kind === 'data') await this.device.write(blocks.data, blocks.offset, scratch);

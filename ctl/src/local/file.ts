@@ -6,7 +6,7 @@ import { syncDirectory } from '../../../agent/src/os/atomic-file.js';
 import { CliError, EXIT } from '../errors.js';
 import { exists } from '../sets/files.js';
 import { parseName } from '../sets/names.js';
-import type { Blocks } from '../backup/blocks.js';
+import type { Content } from '../backup/blocks.js';
 import { writeBlocks } from '../backup/file-io.js';
 import type { LocalTarget } from './target.js';
 import { BackupLock } from '../backup/lock.js';
@@ -78,7 +78,7 @@ export class LocalFile implements LocalTarget {
     }
   }
 
-  writer(): (blocks: Blocks) => Promise<void> {
+  writer(): (blocks: Content) => Promise<void> {
     return async (blocks) => {
       // What a new file does not hold is zero already.
       if (blocks.kind === 'hole') return;

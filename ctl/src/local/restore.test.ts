@@ -16,6 +16,7 @@ import {
 } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ChangeMap } from '../../../agent/src/changes/change-map.js';
 import { CHUNK_SIZE, chunkDigest } from '../../../agent/src/services/chunks.js';
 import { writeBlocks } from '../backup/file-io.js';
 import type { BackupContent } from '../backup/target.js';
@@ -50,6 +51,7 @@ function backupOf(
     name: 'backup',
     sizeBytes: volume.length,
     cookie: { uuid: '', seq_id: 1, nonce: '' },
+    skipped: ChangeMap.empty(0),
     isCheckedWhileRead: true,
     check: () => Promise.resolve(),
     open: () =>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A device or file of this machine that a backup is restored to without an agent.
 import { CliError, EXIT, messageOf } from '../errors.js';
-import type { Blocks } from '../backup/blocks.js';
+import type { Content } from '../backup/blocks.js';
 
 /** While it is open nobody else restores to it. */
 export interface LocalTarget {
@@ -10,7 +10,7 @@ export interface LocalTarget {
   /** From where what was written is read back. */
   readonly readPath: string;
   /** What one of several streams writes with, a piece at a time. */
-  writer(): (blocks: Blocks) => Promise<void>;
+  writer(): (blocks: Content) => Promise<void>;
   /** Resolves when all that was written is on stable storage. */
   sync(): Promise<void>;
   /** It holds the backup. */
