@@ -34,6 +34,7 @@ describe('backup sets', () => {
     disks: [
       { name: 'data', sizeMib: 64 },
       { name: 'data-xfs', sizeMib: 320 },
+      { name: 'spare', sizeMib: 80 },
     ],
   });
   let directory = '';
@@ -117,6 +118,32 @@ describe('backup sets', () => {
     });
   }
 
+  it('are restored on the machine itself, without an agent, where nothing is lost by it', async () => {
+    const [data, spare] = [vm().disk('data'), vm().disk('spare')];
+    const restore = 'elioctl restore --local --yes /root/set-ext4';
+    const refused = async (target: string, reason: RegExp): Promise<void> => {
+      const { status, stderr } = await vm().run(`${restore} ${target}`);
+      assert.equal(status, 5, stderr);
+      assert.match(stderr, reason);
+    };
+    await refused(data, /is mounted on \/t\/ext4/);
+    await vm().sh('umount /t/ext4');
+    await refused(data, /is tracked as snapshot/);
+    await vm().sh(`mount ${data} /t/ext4`);
+    await vm().sh(
+      `echo ';' | sfdisk -q --no-reread ${spare} && udevadm settle && mkswap ${spare}-part1 && swapon ${spare}-part1`,
+    );
+    await refused(spare, /swap/);
+    await vm().sh(`swapoff ${spare}-part1 && wipefs -q -a ${spare}-part1 ${spare}`);
+    await vm().sh(
+      `systemctl stop eliod && ${restore} ${spare} && systemctl start eliod &&
+       mkdir -p /t/spare && mount -o ro ${spare} /t/spare && cmp /t/ext4/file /t/spare/file && umount /t/spare`,
+      slow,
+    );
+    const again = await vm().sh(`${restore} --only-changed --output json ${spare}`, slow);
+    assert.match(again, /"sent_bytes":0,/);
+  });
+
   describe('of which the next backup fails', () => {
     const set = '/small/set';
     let device = '';
@@ -133,12 +160,12 @@ describe('backup sets', () => {
       assert.equal((await vm().sh(`ls ${set} | wc -l`)).trim(), String(3 * backups));
       const list = JSON.parse(await vm().sh('elioctl list --output json')) as {
         block_device: string;
-        state: number;
+        state: string;
         error?: number;
       }[];
       const path = (await vm().sh(`realpath ${device}`)).trim();
       const tracker = list.find((one) => one.block_device === path);
-      assert.equal(tracker?.state, 2, JSON.stringify(list));
+      assert.equal(tracker?.state, 'incremental', JSON.stringify(list));
     }
 
     before(async () => {
@@ -173,7 +200,7 @@ describe('backup sets', () => {
       const { status, stderr } = await vm().run(
         `head -c 20M /dev/urandom > /t/ext4/large && sync
          elioctl backup -f 2 ${device} ${set}/ 2> /tmp/failed & pid=$!
-         until [ -s ${set}/000003.qcow2.partial ]; do kill -0 $pid || exit 9; sleep 0.1; done
+         until ls ${set}/*.qcow2.partial 2> /dev/null; do kill -0 $pid || exit 9; sleep 0.1; done
          kill -STOP $pid
          until elioctl list --output json | grep -q '"error":-27'; do
            dd if=/dev/urandom of=/t/ext4/large bs=1M count=20 conv=notrunc,fsync status=none

@@ -4,22 +4,32 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { copyFile, mkdtemp, open, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import {
+  copyFile,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { INCREMENT_STEPS } from '../../ctl/src/backup/steps.js';
 import type { BackupResult } from '../../ctl/src/backup/backup.js';
 import type { SkippedRuns } from '../../ctl/src/backup/skipped.js';
-import { RemoteElioctl } from '../harness/elioctl.js';
+import { elioctlProgram, RemoteElioctl } from '../harness/elioctl.js';
 import { startAgent, unloadModule, type FleetHost } from '../harness/fleet.js';
-import { checkCommand } from '../harness/process.js';
+import { checkCommand, runCommand } from '../harness/process.js';
 import { useFleet } from '../harness/scenario.js';
 import { mountExt4 } from './driver.js';
 
 const mib = 1 << 20;
 const dataMib = 32;
-const exit = { failed: 1, usage: 2, state: 5, interrupted: 130 };
+const exit = { failed: 1, usage: 2, partial: 3, state: 5, interrupted: 130 };
 
 describe('main job', () => {
   const fleet = useFleet({
@@ -175,6 +185,68 @@ describe('main job', () => {
         );
       }),
     );
+  });
+
+  it('restores only what the target does not hold, if it is told to', async () => {
+    const [one, other] = hosts;
+    assert.ok(one && other);
+    const { vm } = other.host;
+    const spare = vm.disk('spare');
+    const again = async (): Promise<{ sent_bytes: number; same_bytes: number }> => {
+      const words = ['restore', '--yes', '--only-changed', '--output', 'json', one.file, spare];
+      return JSON.parse(await other.elioctl.check(...words)) as Awaited<ReturnType<typeof again>>;
+    };
+    const same = await again();
+    assert.deepEqual([same.sent_bytes, same.same_bytes], [0, dataMib * mib]);
+    await vm.sh(
+      `dd if=/dev/urandom of=${spare} bs=4k seek=3000 count=1 conv=notrunc,fsync status=none`,
+    );
+    const mended = await again();
+    assert.equal(mended.same_bytes, (dataMib - 1) * mib);
+    assert.ok(mended.sent_bytes <= mib);
+  });
+
+  it('is done for a whole fleet by one command, again and again', async () => {
+    const dest = join(directory, 'fleet');
+    const inventory = join(directory, 'fleet.yaml');
+    const { ca, cert, key } = fleet().tls;
+    const listed = hosts.map(({ host: { name, address } }) => {
+      const [ip = '', port = ''] = address.split(':');
+      return `  - { name: ${name}, address: ${ip}, port: ${port} }`;
+    });
+    await writeFile(
+      inventory,
+      [`ca: ${ca}`, `cert: ${cert}`, `key: ${key}`, 'hosts:', ...listed].join('\n'),
+    );
+    await mkdir(dest);
+    const run = async (): Promise<{ status: number; types: (string | undefined)[] }> => {
+      const metrics = join(directory, 'fleet.prom');
+      const words = ['--inventory', inventory, 'fleet', 'backup', '--dest', dest];
+      const options = ['--device', disk('data'), '--verify', '--metrics', metrics];
+      const { status, stdout, stderr } = await runCommand(
+        [...elioctlProgram, ...words, ...options, '--output', 'json'],
+        { timeoutMs: 300_000 },
+      );
+      assert.match(stdout, /^\[/, stderr);
+      const rows = JSON.parse(stdout) as { type?: string }[];
+      assert.match(await readFile(metrics, 'utf8'), /elio_backup_last_success_seconds\{/);
+      return { status, types: rows.map(({ type }) => type) };
+    };
+    const full = await run();
+    assert.deepEqual(full, { status: 0, types: ['full', 'full'] });
+    await Promise.all(hosts.map(({ host }) => change(host, 1)));
+    assert.deepEqual(await run(), { status: 0, types: ['incremental', 'incremental'] });
+    const [one, other] = hosts;
+    assert.ok(one && other);
+    const set = join(dest, one.host.name, 'dev+disk+by-id+virtio-data');
+    await one.elioctl.check('backups', 'check', set);
+    await other.elioctl.check('restore', '--yes', set, other.host.vm.disk('spare'));
+
+    await other.host.vm.sh('kill -9 $(cat /run/eliod.pid)');
+    const partial = await run();
+    assert.deepEqual(partial, { status: exit.partial, types: ['incremental', undefined] });
+    await startAgent(other.host.vm);
+    assert.equal((await readdir(join(dest, 'reports'))).length, 3);
   });
 
   it('restores a volume that ends within a sector of the target', async () => {

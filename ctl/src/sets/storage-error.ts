@@ -15,9 +15,13 @@ export function storageError(error: unknown, directory: string): unknown {
       );
     case 'EACCES':
     case 'EPERM':
-    case 'EROFS':
       return new CliError(
         `${directory} cannot be written (${error.code}): give another directory, or become a user who may`,
+        EXIT.unreachable,
+      );
+    case 'EROFS':
+      return new CliError(
+        `${directory} is on a read-only filesystem: mount it for writing, or give another directory`,
         EXIT.unreachable,
       );
     case 'ENOENT':
