@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { changeListTargets, measureChangeList } from './bench/change-list.js';
 import { agentLatencyTarget, measureAgentLatency } from './bench/agent-latency.js';
 import { helpTimeTarget, measureHelpTime } from './bench/help-time.js';
+import { measureRestoreRate } from './bench/restore-rate.js';
 import {
   incrementalTarget,
   measureIncrementalTime,
@@ -47,7 +48,17 @@ say('measuring the stream rate over mTLS');
 const streamRate = await measureStreamRate(join(directory, 'stream-rate'));
 say('measuring an incremental backup beside a full one of 1 GiB');
 const incremental = await measureIncrementalTime(join(directory, 'incremental'));
-const results = { helpTime, changeList, agentLatency, writeRates, streamRate, incremental };
+say('measuring restores over distances');
+const restoreRates = await measureRestoreRate(join(directory, 'restore-rate'));
+const results = {
+  helpTime,
+  changeList,
+  agentLatency,
+  writeRates,
+  streamRate,
+  incremental,
+  restoreRates,
+};
 const json = JSON.stringify(results, undefined, 2);
 writeFileSync(join(directory, 'bench.json'), `${json}\n`);
 const incrementalLimit = incrementalTarget(incremental.fullSeconds);
@@ -60,6 +71,7 @@ ${writeRates.map(row).join('\n')}
 
 An image streams at ${streamRate.ratio.toFixed(2)} of the rate of the same messages out of memory (at least ${streamRateTarget.toFixed(2)}${missed(streamRate.ratio >= streamRateTarget)}): ${streamRate.imageMibPerSecond.toFixed(1)} and ${streamRate.memoryMibPerSecond.toFixed(1)} MiB/s from an emulated machine, for ${streamRate.imageCpuSecondsPerGib.toFixed(0)} and ${streamRate.memoryCpuSecondsPerGib.toFixed(0)} s of processor time per GiB there.
 A full backup of ${incremental.fullMib.toFixed(0)} MiB took ${incremental.fullSeconds.toFixed(1)} s, the incremental one of 1 % changed blocks (${incremental.changedMib.toFixed(1)} MiB) ${incremental.incrementalSeconds.toFixed(1)} s (at most ${incrementalLimit.toFixed(1)}${missed(incremental.incrementalSeconds <= incrementalLimit)}).
+A restore of 64 MiB, verified: ${restoreRates.map(({ roundTripMs, mibPerSecond }) => `${mibPerSecond.toFixed(1)} MiB/s at ${String(roundTripMs)} ms`).join(', ')} of round-trip time beside the emulated network's own.
 A list of ${String(changeList.extents)} changes of 1 TiB took the agent ${changeList.seconds.toFixed(1)} s (at most ${changeListTargets.seconds.toFixed(1)}${missed(changeList.seconds <= changeListTargets.seconds)}) and ${changeList.mib.toFixed(0)} MiB of memory (at most ${String(changeListTargets.mib)}${missed(changeList.mib <= changeListTargets.mib)}).
 \`elioctl --help\` takes ${helpTime.ratio.toFixed(2)} times the processor time of \`node -e 0\` (at most ${helpTimeTarget.toFixed(1)}${missed(helpTime.ratio <= helpTimeTarget)}).
 GetSnapshot of 50 clients at once takes ${agentLatency.ratio.toFixed(2)} times what an empty call takes (at most ${agentLatencyTarget.toFixed(1)}${missed(agentLatency.ratio <= agentLatencyTarget)}).`);
