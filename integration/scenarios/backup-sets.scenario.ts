@@ -208,8 +208,9 @@ describe('backup sets', () => {
          kill -CONT $pid; wait $pid; status=$?; cat /tmp/failed >&2; exit $status`,
         slow,
       );
-      assert.equal(status, 1, stderr);
-      assert.match(stderr, /-27|full|failed/);
+      // By the stream or, when the agent has given up on the reader that stood still, by the call for the rest of it.
+      assert.ok(status === 1 || status === 5, stderr);
+      assert.match(stderr.trimEnd().split('\n').at(-1) ?? '', /-27/);
       await vm().sh(`elioctl backups check ${set} && test $(ls ${set} | wc -l) = 6`, slow);
       await vm().sh('rm /t/ext4/large && sync');
       const next = await vm().sh(`elioctl backup --verify --output json ${device} ${set}/`, slow);

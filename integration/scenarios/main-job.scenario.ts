@@ -219,7 +219,7 @@ describe('main job', () => {
       [`ca: ${ca}`, `cert: ${cert}`, `key: ${key}`, 'hosts:', ...listed].join('\n'),
     );
     await mkdir(dest);
-    const run = async (): Promise<{ status: number; types: (string | undefined)[] }> => {
+    const run = async (): Promise<{ status: number; types: (string | null)[] }> => {
       const metrics = join(directory, 'fleet.prom');
       const words = ['--inventory', inventory, 'fleet', 'backup', '--dest', dest];
       const options = ['--device', disk('data'), '--verify', '--metrics', metrics];
@@ -228,7 +228,7 @@ describe('main job', () => {
         { timeoutMs: 300_000 },
       );
       assert.match(stdout, /^\[/, stderr);
-      const rows = JSON.parse(stdout) as { type?: string }[];
+      const rows = JSON.parse(stdout) as { type: string | null }[];
       assert.match(await readFile(metrics, 'utf8'), /elio_backup_last_success_seconds\{/);
       return { status, types: rows.map(({ type }) => type) };
     };
@@ -244,7 +244,7 @@ describe('main job', () => {
 
     await other.host.vm.sh('kill -9 $(cat /run/eliod.pid)');
     const partial = await run();
-    assert.deepEqual(partial, { status: exit.partial, types: ['incremental', undefined] });
+    assert.deepEqual(partial, { status: exit.partial, types: ['incremental', null] });
     await startAgent(other.host.vm);
     assert.equal((await readdir(join(dest, 'reports'))).length, 3);
   });
