@@ -60,7 +60,7 @@ async function mainJob(
   const writer = `cd /data/busy; n=0; while :; do
     n=$((n + 1)); head -c 64K /dev/urandom > file$((n % 16)); sync file$((n % 16)); sleep 1; done`;
   await vm.sh(`setsid sh -c '${writer}' < /dev/null > /dev/null 2>&1 & echo $! > /run/writer.pid`);
-  const full = await elioctl.backup(data, backup);
+  const full = await elioctl.backup('--all', data, backup);
   tell(name, movedLine(full));
   // One of its files may be empty when it is stopped: the one that it was about to write.
   await vm.sh(
@@ -76,7 +76,7 @@ async function mainJob(
      cd /data && find . -type f ! -name ".elio-cow-*" -print0 | sort -z | xargs -0 sha256sum > /tmp/sums && sync`,
     minutes,
   );
-  const increment = await elioctl.backup('--keep-snapshot', data, backup);
+  const increment = await elioctl.backup('--all', '--keep-snapshot', data, backup);
   tell(name, movedLine(increment));
 
   tell(name, 'comparing the backup with the image, block by block');
