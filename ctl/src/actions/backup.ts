@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import {
-  backUp,
-  type BackupOptions,
-  type BackupResult,
-  type BackupWatch,
-} from '../backup/backup.js';
+import { backUp, type BackupOptions, type BackupResult } from '../backup/backup.js';
 import { Destination } from '../backup/destination.js';
 import type { BackupTarget } from '../backup/target.js';
 import { meansSet } from '../sets/names.js';
 import { SetTarget } from '../sets/set-target.js';
 import { findDevice, Origin } from '../backup/origin.js';
+import type { BackupWatch } from '../backup/watch.js';
 import { hostDevice, withConnection } from '../connection.js';
 import { answersText, PLAN } from '../hosts/results.js';
 import { interruptible } from '../interrupt.js';
@@ -71,7 +67,12 @@ export async function backup(
   await withConnection(command, async (connection) => {
     const path = hostDevice(connection, device, 'block device');
     if (options.dryRun === true) {
-      const answer = await planBackup(connection, path, await glanceAtTarget(file, full), full);
+      const answer = await planBackup(
+        connection,
+        path,
+        await glanceAtTarget(file, full),
+        backupOptions,
+      );
       const form = options.output === 'json' ? 'json' : undefined;
       process.stdout.write(answersText([{ host: connection.label, answer }], PLAN, form));
       return;

@@ -7,6 +7,7 @@ import { backUp, type BackupOptions, type BackupResult } from '../backup/backup.
 import { BackupLock } from '../backup/lock.js';
 import { findDevice, Origin } from '../backup/origin.js';
 import { Pacer } from '../backup/pacer.js';
+import type { Choices } from '../backup/source.js';
 import { globalOptions, hostsOf, type Connection, type Host } from '../connection.js';
 import { isDeviceName } from '../device-name.js';
 import { CliError, EXIT, messageOf } from '../errors.js';
@@ -101,11 +102,11 @@ async function onFleet<T>(
   }
 }
 
-function planner(layout: FleetLayout, full: boolean) {
+function planner(layout: FleetLayout, choices: Choices) {
   return (connection: Connection, { label }: Host): HostWork<string> => ({
     on: async (device) => {
-      const glance = await SetTarget.glance(layout.set(label, device), full);
-      return planBackup(connection, device, glance, full);
+      const glance = await SetTarget.glance(layout.set(label, device), choices.full);
+      return planBackup(connection, device, glance, choices);
     },
   });
 }
@@ -146,7 +147,8 @@ function print(options: FleetBackupOptions, json: readonly object[], table: stri
 }
 
 async function plan(scope: Scope, layout: FleetLayout, options: FleetBackupOptions): Promise<void> {
-  const begin = planner(layout, options.full === true);
+  const choices = { full: options.full === true, all: options.all === true };
+  const begin = planner(layout, choices);
   const outcomes = await interruptible((signal) => onFleet(scope, begin, signal));
   const json = outcomes.map((one) => planJson(one, layout));
   print(options, json, planTable(outcomes));

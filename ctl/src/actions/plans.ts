@@ -13,6 +13,8 @@ import type {
 import { TrackerState, type Snapshot } from '../../../proto/gen/elio/v1/types.js';
 import type { Connection } from '../connection.js';
 import { describeOrigin, findDevice } from '../backup/origin.js';
+import { obstacle } from '../backup/resume.js';
+import { baseOf, type Choices } from '../backup/source.js';
 import type { BackupContent, BackupTarget } from '../backup/target.js';
 import { smallestCowSizeMib } from '../../../agent/src/driver/cow-size.js';
 import { CliError, EXIT, type ExitCode } from '../errors.js';
@@ -255,7 +257,7 @@ export async function planBackup(
   connection: Connection,
   path: string,
   { found: target, unfinished }: Glance<BackupTarget>,
-  full: boolean,
+  choices: Choices,
 ): Promise<string> {
   const device = await findDevice(connection, path);
   await target.checkMayWrite(await describeOrigin(connection, device));
@@ -268,8 +270,16 @@ export async function planBackup(
   }
   const tracker =
     device.minor === undefined ? undefined : await snapshotOf(connection, device.minor);
-  const base = full ? undefined : target.base;
-  const why = full ? 'asked for by --full' : target.whyNone;
+  const record = target.unfinished;
+  if (record && obstacle(record, tracker, target, choices) === '') {
+    const { offset_bytes: offset, transfer } = record;
+    return plan(
+      connection,
+      `go on at ${formatBytes(BigInt(offset))} with the interrupted transfer of snapshot ${String(transfer.cookie.seq_id)} of ${device.path} to ${target.path}; not checked: whether what is there of it is undamaged, without which it would begin anew`,
+    );
+  }
+  const base = baseOf(target, choices);
+  const why = choices.full ? 'asked for by --full' : target.whyNone;
   const type = base
     ? `what has changed since snapshot ${String(base.cookie.seq_id)}, or in full if that is not known`
     : `in full (${why})`;

@@ -1,39 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 // A backup: snapshot, stream, commit, back to incremental mode.
-import type { Cookie } from '../../../proto/gen/elio/v1/types.js';
 import { type Connection } from '../connection.js';
-import { CliError, messageOf } from '../errors.js';
+import { messageOf } from '../errors.js';
 import { lengthOf, type Blocks } from './blocks.js';
 import { checkInterrupt } from '../interrupt.js';
-import { cookieFromManifest, cookieToManifest } from './manifest.js';
-import { describeOrigin, type Origin, type SnapshotSizes, type TakenSnapshot } from './origin.js';
-import type { Pacer } from './pacer.js';
-import type { ProgressView, ShowProgress } from '../progress.js';
+import { cookieToManifest } from './manifest.js';
+import {
+  describeOrigin,
+  LEASE_SECONDS,
+  trackerOf,
+  type Origin,
+  type SnapshotSizes,
+  type TakenSnapshot,
+} from './origin.js';
+import { formatDuration } from '../output.js';
+import type { ProgressView } from '../progress.js';
+import { goOn, transferOf } from './resume.js';
+import { openSource, type Choices, type Source } from './source.js';
 import { atStep } from './steps.js';
-import { openBlockStream, type BlockStream } from './stream.js';
-import type { BackupBase, BackupTarget, OriginDetails, WrittenBackup } from './target.js';
+import type { BlockStream } from './stream.js';
+import type { BackupTarget, OriginDetails, WrittenBackup } from './target.js';
 import { compareWithImage } from './verify.js';
+import type { BackupWatch } from './watch.js';
 
-export interface BackupOptions extends SnapshotSizes {
+export interface BackupOptions extends SnapshotSizes, Choices {
   /** Compare the backup with the image before the image goes. */
   verify: boolean;
   /** Leave the image for the user. */
   keepSnapshot: boolean;
-  /** Stream everything, whatever there is. */
-  full: boolean;
-  /** Also what the filesystem does not use. */
-  all: boolean;
-}
-
-/** Whom a backup tells how it gets on, and who holds it back. */
-export interface BackupWatch {
-  /** Takes what is good to know, and is in the result. */
-  note(message: string): void;
-  /** Takes what somebody should look at. */
-  warn(message: string): void;
-  showProgress: ShowProgress;
-  /** The limit on what the host sends; undefined: none. */
-  pacer?: Pacer | undefined;
 }
 
 /** What a backup did, as scripts see it. */
@@ -47,6 +41,8 @@ export interface BackupResult {
   /** The backup's number in a set, and that of the one that it changes. */
   id: number | null;
   parent: number | null;
+  /** The byte of the volume at which this run went on with an unfinished transfer; null: it did not. What follows is of this run. */
+  resumed_at_bytes: number | null;
   /** Bytes of data that were streamed. */
   sent_bytes: number;
   /** Bytes of the volume that the stream covered, zeros included. */
@@ -58,45 +54,6 @@ export interface BackupResult {
   volume_bytes: number;
   cookie: { uuid: string; seq_id: number; nonce: string };
   seconds: number;
-}
-
-interface Source {
-  stream: BlockStream;
-  /** The backup that the stream changes; undefined: the stream is the whole volume. */
-  base: BackupBase | undefined;
-  reason: string;
-}
-
-/** Opens the stream of what the destination lacks; it says why that is everything, if it is. */
-async function openSource(
-  connection: Connection,
-  minor: number,
-  cookie: Cookie,
-  target: BackupTarget,
-  { full, all }: BackupOptions,
-  pacer: Pacer | undefined,
-  signal: AbortSignal,
-): Promise<Source> {
-  const request = { minor, cookie, allocatedOnly: !all };
-  const base = full ? undefined : target.base;
-  let reason = full ? 'asked for by --full' : target.whyNone;
-  if (base) {
-    const since = cookieFromManifest(base.cookie);
-    try {
-      const stream = await openBlockStream(connection, { ...request, since }, signal, pacer);
-      if (Number(stream.header.volumeSizeBytes) === base.sizeBytes) {
-        reason = `only what changed since snapshot ${String(base.cookie.seq_id)}`;
-        return { stream, base, reason };
-      }
-      await stream.blocks.return(undefined);
-      reason = 'the device has another size than the backup';
-    } catch (error) {
-      if (!(error instanceof CliError) || error.reason !== 'CHANGES_UNKNOWN') throw error;
-      reason = error.message;
-    }
-  }
-  const stream = await openBlockStream(connection, request, signal, pacer);
-  return { stream, base: undefined, reason };
 }
 
 async function* watched(stream: BlockStream, progress: ProgressView): AsyncGenerator<Blocks> {
@@ -114,25 +71,40 @@ async function transfer(
   source: Source,
   target: BackupTarget,
   origin: OriginDetails,
-  cookie: Cookie,
-  showProgress: ShowProgress,
+  { cookie }: TakenSnapshot,
+  choices: Choices,
+  watch: BackupWatch,
 ): Promise<WrittenBackup> {
   const { stream, base } = source;
   const type = base ? 'incremental' : 'full';
-  const progress = showProgress(`${type} backup`, Number(stream.header.totalBytes));
+  const progress = watch.showProgress(`${type} backup`, Number(stream.header.totalBytes));
   const blocks = watched(stream, progress);
   const instant = cookieToManifest(cookie);
+  const what = transferOf(target, source, instant, choices);
   try {
-    if (base) return await target.writeIncrement(blocks, origin, instant);
-    const sizeBytes = Number(stream.header.volumeSizeBytes);
-    return await target.writeFull(blocks, sizeBytes, origin, instant);
+    if (base) return await target.writeIncrement(blocks, origin, instant, what);
+    return await target.writeFull(blocks, what.size_bytes, origin, instant, what);
   } finally {
     progress.stop();
   }
 }
 
-/** After a failure: no image that fills its COW file; the changes go on being recorded. */
-async function backToIncremental(origin: Origin, minor: number, watch: BackupWatch): Promise<void> {
+/** After a failure: no image that fills its COW file, unless another run can go on with it; the changes go on being recorded. */
+async function leave(
+  origin: Origin,
+  minor: number,
+  target: BackupTarget,
+  watch: BackupWatch,
+  signal: AbortSignal,
+): Promise<void> {
+  if (target.unfinished && !signal.aborted) {
+    const time = formatDuration(LEASE_SECONDS);
+    watch.warn(
+      `snapshot ${String(minor)} stays for ${time}: run the command again to go on with it`,
+    );
+    return;
+  }
+  if (target.unfinished) await target.discard();
   try {
     await origin.toIncremental(minor);
   } catch (error) {
@@ -144,6 +116,7 @@ async function run(
   connection: Connection,
   origin: Origin,
   snapshot: TakenSnapshot,
+  goingOn: Source | undefined,
   target: BackupTarget,
   details: OriginDetails,
   options: BackupOptions,
@@ -153,14 +126,22 @@ async function run(
   const { cookie } = snapshot;
   const { minor, blockDevice } = snapshot.snapshot;
   const { pacer, showProgress } = watch;
-  const source = await openSource(connection, minor, cookie, target, options, pacer, signal);
+  const source =
+    goingOn ?? (await openSource(connection, minor, cookie, target, options, pacer, signal));
   const reason = [snapshot.note, source.reason].filter((text) => text !== '').join('; ');
-  if (!source.base) watch.note(`full backup: ${reason}`);
+  if (!source.base && !goingOn) watch.note(`full backup: ${reason}`);
   const { header } = source.stream;
   if (header.allocatedUnknownReason !== '') {
     watch.note(`nothing can be left out: ${header.allocatedUnknownReason}`);
   }
-  const written = await transfer(source, target, { ...details, blockDevice }, cookie, showProgress);
+  const written = await transfer(
+    source,
+    target,
+    { ...details, blockDevice },
+    snapshot,
+    options,
+    watch,
+  );
   atStep('committed');
   if (options.verify) {
     await compareWithImage(connection, minor, target.content(), signal, showProgress, pacer);
@@ -177,6 +158,7 @@ async function run(
     file: written.path,
     id: written.id,
     parent: written.parent,
+    resumed_at_bytes: source.resumedAtBytes,
     sent_bytes: source.stream.sentBytes(),
     covered_bytes: Number(header.totalBytes),
     skipped_bytes: Number(header.skippedBytes),
@@ -186,9 +168,46 @@ async function run(
   };
 }
 
+interface Beginning {
+  snapshot: TakenSnapshot;
+  /** The rest of an unfinished transfer of that snapshot. */
+  goingOn: Source | undefined;
+}
+
+/** Goes on with what a former run has left, or throws it away and takes a new snapshot. */
+async function begin(
+  connection: Connection,
+  origin: Origin,
+  target: BackupTarget,
+  options: BackupOptions,
+  watch: BackupWatch,
+  signal: AbortSignal,
+): Promise<Beginning> {
+  const tracker = target.unfinished && (await trackerOf(connection, origin.device));
+  let why: string;
+  try {
+    const continuation = await goOn(connection, origin, tracker, target, options, watch, signal);
+    if (typeof continuation !== 'string') {
+      return { snapshot: continuation.snapshot, goingOn: continuation.source };
+    }
+    why = continuation;
+  } catch (error) {
+    if (tracker) await leave(origin, tracker.minor, target, watch, signal);
+    throw error;
+  }
+  if (why !== '') why = `an unfinished transfer could not go on: ${why}`;
+  if (why !== '') watch.note(why);
+  await target.discard();
+  const { cowSizeBytes, cacheSizeBytes } = options;
+  const snapshot = await origin.takeSnapshot({ cowSizeBytes, cacheSizeBytes });
+  const notes = [why, snapshot.note].filter((text) => text !== '');
+  return { snapshot: { ...snapshot, note: notes.join('; ') }, goingOn: undefined };
+}
+
 /**
- * Brings the destination up to date with a new snapshot of the device, and leaves the device in incremental mode. Rejects
- * with CliError; the destination is then what it was, and the next run is incremental if this one could have been.
+ * Brings the destination up to date with a new snapshot of the device, or with that of a transfer which a killed run did not end, and
+ * leaves the device in incremental mode. Rejects with CliError; the destination is then what it was, and the next run is incremental
+ * if this one could have been.
  */
 export async function backUp(
   connection: Connection,
@@ -201,16 +220,25 @@ export async function backUp(
   const startedMs = Date.now();
   const details = await describeOrigin(connection, origin.device);
   await target.checkMayWrite(details);
-  const { cowSizeBytes, cacheSizeBytes } = options;
-  const snapshot = await origin.takeSnapshot({ cowSizeBytes, cacheSizeBytes });
+  const { snapshot, goingOn } = await begin(connection, origin, target, options, watch, signal);
   const { minor } = snapshot.snapshot;
   atStep('snapshot-taken');
   let result: Omit<BackupResult, 'seconds'>;
   try {
     checkInterrupt(signal);
-    result = await run(connection, origin, snapshot, target, details, options, watch, signal);
+    result = await run(
+      connection,
+      origin,
+      snapshot,
+      goingOn,
+      target,
+      details,
+      options,
+      watch,
+      signal,
+    );
   } catch (error) {
-    await backToIncremental(origin, minor, watch);
+    await leave(origin, minor, target, watch, signal);
     throw error;
   }
   if (options.keepSnapshot) await origin.keep(minor);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A backup on this machine. Its files: FILE, FILE.manifest, and while it is changed FILE.journal (an incremental) or
 // FILE.partial and FILE.next (a full: the file and its manifest). At each moment the manifest is that of the file, or a
-// complete journal or a FILE.next says how to get there.
+// complete journal or a FILE.next says how to get there. FILE.progress tells how far a journal or FILE.partial is that is not
+// complete: a run that finds it goes on there, or throws both away. Who only reads leaves them.
 import { access, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { isErrnoException } from '../../../agent/src/errors.js';
@@ -12,12 +13,29 @@ import { ChunkDigests } from './digests.js';
 import type { Blocks } from './blocks.js';
 import { lengthOf } from './blocks.js';
 import { readFully, writeBlocks } from './file-io.js';
-import { FullWriter } from './full-writer.js';
-import { Journal, JournalWriter, type JournalHeader } from './journal.js';
+import { FullWriter, type WrittenChunks } from './full-writer.js';
+import {
+  cutJournal,
+  Journal,
+  JournalWriter,
+  type JournalHeader,
+  type JournalPart,
+} from './journal.js';
 import { BackupLock } from './lock.js';
 import { Manifest, type BackupOrigin, type ManifestCookie } from './manifest.js';
-import { Coverage } from './skipped.js';
+import {
+  ProgressRecorder,
+  readProgress,
+  removeProgress,
+  type Progress,
+  type ProgressRecord,
+  type Transfer,
+} from './progress-record.js';
+import { ChangeMap, blocksOf } from '../../../agent/src/changes/change-map.js';
+import { Coverage, skippedFromManifest } from './skipped.js';
 import { atStep } from './steps.js';
+import { BrokenTransferError } from './stream.js';
+import { cutPartial } from './unfinished-file.js';
 import type { BackupBase, BackupContent, BackupTarget, WrittenBackup } from './target.js';
 import { FileContent } from './file-content.js';
 
@@ -31,12 +49,19 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
+/** What was proven of an unfinished transfer. */
+type TakenUp =
+  { of: 'file'; chunks: WrittenChunks; skipped: ChangeMap } | { of: 'journal'; part: JournalPart };
+
 /** A raw file as the destination of a backup. */
 export class Destination implements BackupTarget {
   private readonly manifestPath: string;
   private readonly journalPath: string;
   private readonly partialPath: string;
   private readonly nextPath: string;
+  private readonly progressPath: string;
+  private record: ProgressRecord | undefined;
+  private takenUp: TakenUp | undefined;
   private current: Manifest | undefined;
   private why = 'this is the first backup to this file';
 
@@ -48,15 +73,16 @@ export class Destination implements BackupTarget {
     this.journalPath = `${path}.journal`;
     this.partialPath = `${path}.partial`;
     this.nextPath = `${path}.next`;
+    this.progressPath = `${path}.progress`;
   }
 
-  /** Locks a backup for writing or reading, and finishes or throws away what an interrupted run left. */
+  /** Locks a backup for writing or reading, and finishes or throws away what an interrupted run left, unless it can go on. */
   static async open(path: string, use: 'write' | 'read'): Promise<Destination> {
     const lock = await BackupLock.acquire(path, use === 'write' ? 'exclusive' : 'shared');
     const destination = new Destination(path, lock);
     try {
       if (use === 'write') await destination.recover();
-      else if (await destination.hasLeftovers()) {
+      else if (await destination.needsRecovery()) {
         await lock.exclusively(() => destination.recover());
       }
       await destination.load();
@@ -104,15 +130,30 @@ export class Destination implements BackupTarget {
   }
 
   private async hasLeftovers(): Promise<boolean> {
-    for (const path of [this.journalPath, this.partialPath, this.nextPath]) {
+    for (const path of [this.journalPath, this.partialPath, this.nextPath, this.progressPath]) {
       if (await exists(path)) return true;
     }
     return false;
   }
 
+  /** Is there anything that recover() would not leave as it is? */
+  private async needsRecovery(): Promise<boolean> {
+    if (!(await this.hasLeftovers())) return false;
+    if (await exists(this.nextPath)) return true;
+    const journal = await Journal.open(this.journalPath);
+    await journal?.close();
+    return journal !== undefined || (await this.findUnfinished()) === undefined;
+  }
+
+  private async findUnfinished(): Promise<ProgressRecord | undefined> {
+    const record = await readProgress(this.progressPath);
+    if (!record) return undefined;
+    const path = record.proof.of === 'journal' ? this.journalPath : this.partialPath;
+    return (await exists(path)) ? record : undefined;
+  }
+
   private async recover(): Promise<void> {
     if (await exists(this.nextPath)) await this.putFullInPlace();
-    await rm(this.partialPath, { force: true });
     const journal = await Journal.open(this.journalPath);
     if (journal) {
       const manifest = await this.readManifest().catch(() => undefined);
@@ -120,8 +161,51 @@ export class Destination implements BackupTarget {
         await this.apply(journal, manifest);
       }
       await journal.close();
+      await rm(this.journalPath, { force: true });
     }
+    if (!(await this.findUnfinished())) await this.discard();
+  }
+
+  get unfinished(): ProgressRecord | undefined {
+    return this.record;
+  }
+
+  async discard(): Promise<void> {
+    this.record = undefined;
+    this.takenUp = undefined;
+    await removeProgress(this.progressPath);
+    await rm(this.partialPath, { force: true });
     await rm(this.journalPath, { force: true });
+  }
+
+  /** After a failed write. */
+  private async keepOrDiscard(error: unknown): Promise<void> {
+    this.takenUp = undefined;
+    this.record = error instanceof BrokenTransferError ? await this.findUnfinished() : undefined;
+    if (!this.record) await this.discard();
+  }
+
+  async takeUp(signal: AbortSignal): Promise<void> {
+    if (!this.record) throw new CliError(`${this.path}: there is no unfinished transfer`);
+    const { proof, offset_bytes: offset, transfer } = this.record;
+    const { size_bytes: size } = transfer;
+    if (proof.of === 'journal') {
+      const { header, ...part } = await cutJournal(this.journalPath, proof);
+      if (header.base_sha256_tree !== this.requireManifest().digests.tree()) {
+        throw new CliError(`${this.journalPath} changes another backup than ${this.path}`);
+      }
+      this.takenUp = { of: 'journal', part };
+    } else if (proof.of === 'file') {
+      const chunks = await cutPartial(this.partialPath, size, offset, proof.sha256_tree, signal);
+      const skipped = skippedFromManifest(proof.skipped, size);
+      this.takenUp = { of: 'file', chunks, skipped };
+    } else {
+      throw new CliError(`${this.progressPath} is that of a set`);
+    }
+  }
+
+  private recorder(transfer: Transfer | undefined): ProgressRecorder | undefined {
+    return transfer && new ProgressRecorder(this.progressPath, transfer);
   }
 
   private async readManifest(): Promise<Manifest | undefined> {
@@ -136,6 +220,7 @@ export class Destination implements BackupTarget {
   }
 
   private async load(): Promise<void> {
+    this.record = await this.findUnfinished();
     const file = await stat(this.path).catch(() => undefined);
     let manifest: Manifest | undefined;
     try {
@@ -169,27 +254,43 @@ export class Destination implements BackupTarget {
     sizeBytes: number,
     origin: BackupOrigin,
     cookie: ManifestCookie,
+    transfer?: Transfer,
   ): Promise<WrittenBackup> {
-    const file = await open(this.partialPath, 'w', 0o600);
-    const coverage = new Coverage(sizeBytes);
+    const former = this.takenUp?.of === 'file' ? this.takenUp : undefined;
+    if (!former) await this.discard();
+    const recorder = this.recorder(transfer);
+    const file = await open(this.partialPath, former ? 'r+' : 'w', 0o600);
+    const none = ChangeMap.empty(blocksOf(BigInt(sizeBytes)));
+    const coverage = Coverage.after(sizeBytes, none, former?.skipped ?? none);
     let digests: ChunkDigests;
     try {
-      await file.truncate(sizeBytes);
-      const writer = new FullWriter(file, sizeBytes);
-      for await (const piece of coverage.watch(blocks)) await writer.write(piece);
+      if (!former) await file.truncate(sizeBytes);
+      const writer = new FullWriter(file, sizeBytes, former?.chunks);
+      const sync = async (): Promise<Progress> => {
+        const { offsetBytes: offset, sha256Tree } = writer.written;
+        await file.sync();
+        const skipped = coverage.skippedBefore(offset);
+        return { offset_bytes: offset, proof: { of: 'file', sha256_tree: sha256Tree, skipped } };
+      };
+      for await (const piece of coverage.watch(blocks)) {
+        await writer.write(piece);
+        await recorder?.passed(lengthOf(piece), sync);
+      }
       digests = writer.finish();
       await file.sync();
     } catch (error) {
       await file.close();
-      await rm(this.partialPath, { force: true });
+      await this.keepOrDiscard(error);
       throw error;
     }
     await file.close();
+    this.record = undefined;
     const created = new Date().toISOString();
     const manifest = new Manifest(origin, created, cookie, digests, coverage.over(undefined));
     await writeFileAtomically(this.nextPath, manifest.serialize());
     atStep('full-complete');
     await this.putFullInPlace();
+    await this.discard();
     this.current = manifest;
     return this.written();
   }
@@ -214,8 +315,12 @@ export class Destination implements BackupTarget {
     blocks: AsyncIterable<Blocks>,
     origin: BackupOrigin,
     cookie: ManifestCookie,
+    transfer?: Transfer,
   ): Promise<WrittenBackup> {
     const base = this.requireManifest();
+    const former = this.takenUp?.of === 'journal' ? this.takenUp.part : undefined;
+    if (!former) await this.discard();
+    const recorder = this.recorder(transfer);
     const header: JournalHeader = {
       base_sha256_tree: base.digests.tree(),
       cookie,
@@ -223,22 +328,31 @@ export class Destination implements BackupTarget {
       block_device: origin.blockDevice,
       created: new Date().toISOString(),
     };
-    const writer = await JournalWriter.create(this.journalPath, header);
+    const writer = former
+      ? await JournalWriter.continue(this.journalPath, former)
+      : await JournalWriter.create(this.journalPath, header);
     try {
-      for await (const piece of blocks) await writer.write(piece);
+      for await (const piece of blocks) {
+        await writer.write(piece);
+        await recorder?.passed(lengthOf(piece), async () => ({
+          offset_bytes: piece.offset + lengthOf(piece),
+          proof: { of: 'journal', ...(await writer.sync()) },
+        }));
+      }
     } catch (error) {
       await writer.close();
-      await rm(this.journalPath, { force: true });
+      await this.keepOrDiscard(error);
       throw error;
     }
     await writer.commit();
+    this.record = undefined;
     await syncDirectory(dirname(this.path));
     atStep('journal-complete');
     const journal = await Journal.open(this.journalPath);
     if (!journal) throw new CliError(`${this.journalPath} cannot be read back`);
     this.current = await this.apply(journal, base);
     await journal.close();
-    await rm(this.journalPath);
+    await this.discard();
     return this.written();
   }
 

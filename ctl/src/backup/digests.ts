@@ -46,6 +46,11 @@ export class ChunkDigests {
     return this.bytes.subarray(index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE);
   }
 
+  /** Those of the chunks before a byte, the end of a chunk, one after the other. */
+  before(offset: number): Buffer {
+    return this.bytes.subarray(0, Math.ceil(offset / CHUNK_SIZE) * DIGEST_SIZE);
+  }
+
   matches(index: number, data: Buffer): boolean {
     return this.get(index).equals(chunkDigest(data));
   }

@@ -16,6 +16,7 @@ import type { Blocks } from './blocks.js';
 import { CHUNK_SIZE } from '../../../agent/src/services/chunks.js';
 import { readFully } from './file-io.js';
 import { cookieSchema } from './manifest.js';
+import { atStep } from './steps.js';
 
 const MAGIC = Buffer.from('ELIOJRN1');
 const RECORD_SIZE = 24;
@@ -45,12 +46,14 @@ function recordHeader(kind: number, checksum: number, offset: number, length: nu
 }
 
 export class JournalWriter {
-  private readonly hash: Hash = createHash('sha256');
-
-  private constructor(private readonly file: FileHandle) {}
+  private constructor(
+    private readonly file: FileHandle,
+    private readonly hash: Hash,
+    private bytes: number,
+  ) {}
 
   static async create(path: string, header: JournalHeader): Promise<JournalWriter> {
-    const writer = new JournalWriter(await open(path, 'wx', 0o600));
+    const writer = new JournalWriter(await open(path, 'wx', 0o600), createHash('sha256'), 0);
     const json = Buffer.from(JSON.stringify(header));
     const length = Buffer.alloc(4);
     length.writeUInt32LE(json.length);
@@ -58,12 +61,24 @@ export class JournalWriter {
     return writer;
   }
 
+  /** Goes on with one whose content, that was hashed, ends with whole records. */
+  static async continue(path: string, { bytes, hash }: JournalPart): Promise<JournalWriter> {
+    return new JournalWriter(await open(path, 'r+'), hash.copy(), bytes);
+  }
+
   private async append(...parts: Buffer[]): Promise<void> {
     for (const part of parts) this.hash.update(part);
-    const { bytesWritten } = await this.file.writev(parts);
+    const { bytesWritten } = await this.file.writev(parts, this.bytes);
+    this.bytes += bytesWritten;
     if (bytesWritten !== parts.reduce((sum, part) => sum + part.length, 0)) {
       throw new CliError('the journal was written only in part: is the disk full?');
     }
+  }
+
+  /** Puts the records so far on disk. */
+  async sync(): Promise<{ bytes: number; sha256: string }> {
+    await this.file.sync();
+    return { bytes: this.bytes, sha256: this.hash.copy().digest('hex') };
   }
 
   async write(blocks: Blocks): Promise<void> {
@@ -85,6 +100,61 @@ export class JournalWriter {
 
   async close(): Promise<void> {
     await this.file.close();
+  }
+}
+
+/** The first bytes of a journal. */
+export interface JournalPart {
+  bytes: number;
+  hash: Hash;
+}
+
+/** Rejects when the file has not so many bytes. */
+async function hashPart(file: FileHandle, bytes: number): Promise<Hash> {
+  const hash = createHash('sha256');
+  const buffer = Buffer.alloc(CHUNK_SIZE);
+  for (let at = 0; at < bytes; at += CHUNK_SIZE) {
+    const part = buffer.subarray(0, Math.min(CHUNK_SIZE, bytes - at));
+    await readFully(file, part, at);
+    hash.update(part);
+  }
+  return hash;
+}
+
+/** The header of a journal; undefined: it is none. */
+async function readHeader(
+  file: FileHandle,
+  end: number,
+): Promise<{ header: JournalHeader; start: number } | undefined> {
+  const prefix = Buffer.alloc(MAGIC.length + 4);
+  if (end < prefix.length) return undefined;
+  await readFully(file, prefix, 0);
+  const length = prefix.readUInt32LE(MAGIC.length);
+  const start = prefix.length + length;
+  const sound = prefix.subarray(0, MAGIC.length).equals(MAGIC) && length <= MAX_HEADER_SIZE;
+  if (!sound || start > end) return undefined;
+  const json = Buffer.alloc(length);
+  await readFully(file, json, prefix.length);
+  return { header: journalSchema.parse(JSON.parse(json.toString())), start };
+}
+
+/** The first bytes of a journal that is not complete; the rest is cut off. Rejects with CliError when they are not these. */
+export async function cutJournal(
+  path: string,
+  { bytes, sha256 }: { bytes: number; sha256: string },
+): Promise<JournalPart & { header: JournalHeader }> {
+  const file = await open(path, 'r+');
+  try {
+    const hash = await hashPart(file, bytes);
+    if (hash.copy().digest('hex') !== sha256) throw new CliError(`${path} is damaged`);
+    const found = await readHeader(file, bytes);
+    if (!found) throw new CliError(`${path} is no journal`);
+    atStep('unfinished-proven');
+    await file.truncate(bytes);
+    atStep('unfinished-cut');
+    return { bytes, hash, header: found.header };
+  } finally {
+    await file.close();
   }
 }
 
@@ -114,30 +184,16 @@ export class Journal {
   private static async read(file: FileHandle): Promise<Journal | undefined> {
     const { size } = await file.stat();
     const end = size - COMMIT_SIZE;
-    const prefix = Buffer.alloc(MAGIC.length + 4);
-    if (end < prefix.length) return undefined;
-    await readFully(file, prefix, 0);
-    const length = prefix.readUInt32LE(MAGIC.length);
-    const start = prefix.length + length;
-    const sound = prefix.subarray(0, MAGIC.length).equals(MAGIC) && length <= MAX_HEADER_SIZE;
-    if (!sound || start > end || !(await Journal.isCommitted(file, end))) return undefined;
-    const json = Buffer.alloc(length);
-    await readFully(file, json, prefix.length);
-    return new Journal(file, journalSchema.parse(JSON.parse(json.toString())), start, end);
+    if (end < 0 || !(await Journal.isCommitted(file, end))) return undefined;
+    const found = await readHeader(file, end);
+    return found && new Journal(file, found.header, found.start, end);
   }
 
   private static async isCommitted(file: FileHandle, end: number): Promise<boolean> {
     const commit = Buffer.alloc(COMMIT_SIZE);
     await readFully(file, commit, end);
     if (commit.readUInt32LE(0) !== KIND.commit) return false;
-    const hash = createHash('sha256');
-    const buffer = Buffer.alloc(CHUNK_SIZE);
-    for (let at = 0; at < end; at += CHUNK_SIZE) {
-      const part = buffer.subarray(0, Math.min(CHUNK_SIZE, end - at));
-      await readFully(file, part, at);
-      hash.update(part);
-    }
-    return hash.digest().equals(commit.subarray(RECORD_SIZE));
+    return (await hashPart(file, end)).digest().equals(commit.subarray(RECORD_SIZE));
   }
 
   /** Bytes of all records, for those who count how far they are. */

@@ -12,7 +12,9 @@ import type { OriginDetails } from './target.js';
  * A snapshot that is not read for so long is let go: this process has died, or its host has. Long enough for a broken connection
  * to come back.
  */
-const LEASE_SECONDS = 1800;
+export const LEASE_SECONDS = 1800;
+/** So often the lease is renewed by who does something else meanwhile. */
+const RENEWAL_MS = 300_000;
 
 /** Two names alternate: the changes are in the one while the other takes the copies. */
 const COW_NAMES = ['.elio-cow-a', '.elio-cow-b'] as const;
@@ -160,6 +162,21 @@ export class Origin {
   async toIncremental(minor: number): Promise<void> {
     const request = { minor, requestId: randomUUID() };
     await this.connection.snapshots.transitionToIncremental(request, SLOW_CALL_MS);
+  }
+
+  /** Renews the lease of a snapshot, again and again as long as a task runs. */
+  async hold<T>(minor: number, task: () => Promise<T>): Promise<T> {
+    const { snapshots } = this.connection;
+    await snapshots.renewLease({ minor, leaseSeconds: LEASE_SECONDS });
+    const timer = setInterval(() => {
+      // If that fails the lease has ended, which shows when the image is read.
+      snapshots.renewLease({ minor, leaseSeconds: undefined }).catch(() => undefined);
+    }, RENEWAL_MS);
+    try {
+      return await task();
+    } finally {
+      clearInterval(timer);
+    }
   }
 
   /** The snapshot stays when nobody reads it any more. */

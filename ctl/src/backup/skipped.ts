@@ -29,6 +29,14 @@ export class Coverage {
 
   constructor(private readonly sizeBytes: number) {}
 
+  /** That of a stream of which a part has come before: `sent` and `skipped`, both before all that will be added. */
+  static after(sizeBytes: number, sent: ChangeMap, skipped: ChangeMap): Coverage {
+    const coverage = new Coverage(sizeBytes);
+    for (const { first, count } of sent.runs) coverage.sent.add(first, count);
+    for (const { first, count } of skipped.runs) coverage.skipped.add(first, count);
+    return coverage;
+  }
+
   add(blocks: Blocks): void {
     const first = blocks.offset / BLOCK_SIZE;
     const end = Math.ceil((blocks.offset + lengthOf(blocks)) / BLOCK_SIZE);
@@ -42,6 +50,16 @@ export class Coverage {
       this.add(piece);
       yield piece;
     }
+  }
+
+  /** What was skipped before a byte that no block lies across, as a manifest has it. */
+  skippedBefore(offset: number): SkippedRuns {
+    const end = Math.ceil(offset / BLOCK_SIZE);
+    const runs: SkippedRuns = [];
+    for (const { first, count } of this.skipped) {
+      if (first < end) runs.push([first, Math.min(count, end - first)]);
+    }
+    return runs;
   }
 
   /** What is skipped in the backup that the stream makes of one in which `before` was skipped. */

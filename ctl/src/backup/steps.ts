@@ -34,6 +34,15 @@ export const SET_STEPS = [
   'old-cow-file-deleted',
 ] as const;
 
+/** Steps of the care for what a run that is killed leaves, in a transfer that is long or goes on. */
+export const RESUME_STEPS = [
+  'progress-synced',
+  'progress-recorded',
+  'unfinished-proven',
+  'unfinished-cut',
+  'gone-on',
+] as const;
+
 /** Steps of a merge in a set, in order. */
 export const MERGE_STEPS = [
   'merge-verified',
@@ -51,6 +60,7 @@ export type BackupStep =
   | (typeof INCREMENT_STEPS)[number]
   | (typeof FULL_STEPS)[number]
   | (typeof SET_STEPS)[number]
+  | (typeof RESUME_STEPS)[number]
   | (typeof MERGE_STEPS)[number]
   | (typeof DROP_STEPS)[number];
 

@@ -30,6 +30,9 @@ function broken(what: string): CliError {
 type MessageContent = NonNullable<ReadBlocksResponse['content']>;
 type Request = Partial<ReadBlocksRequest> & { minor: number };
 
+/** The agent could not be reached for so long that the run ends; another one can go on if the snapshot still lives. */
+export class BrokenTransferError extends CliError {}
+
 /** One call of ReadBlocks. */
 interface Call {
   header: ReadBlocksHeader;
@@ -106,7 +109,8 @@ async function reopenCall(
       call.close();
       throw broken('the device has another size now');
     } catch (error) {
-      if (!isBrokenConnection(error) || Date.now() > endMs) throw error;
+      if (!isBrokenConnection(error)) throw error;
+      if (Date.now() > endMs) throw new BrokenTransferError(error.message, error.exitCode);
     }
   }
 }
@@ -124,6 +128,7 @@ export async function openBlockStream(
   let call = await openCall(connection, request, signal);
   const { header } = call;
   const totalBytes = Number(header.totalBytes);
+  const startBytes = Number(request.startingOffsetBytes ?? 0n);
   let sentBytes = 0;
 
   /** The next message, of another call if this one breaks before it. */
@@ -142,7 +147,7 @@ export async function openBlockStream(
 
   async function* blocks(): AsyncGenerator<Blocks> {
     let coveredBytes = 0;
-    let end = 0;
+    let end = startBytes;
     try {
       for (;;) {
         const content = await next(end);

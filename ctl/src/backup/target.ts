@@ -3,6 +3,7 @@
 import type { ChangeMap } from '../../../agent/src/changes/change-map.js';
 import type { Blocks } from './blocks.js';
 import type { BackupOrigin, ManifestCookie } from './manifest.js';
+import type { ProgressRecord, Transfer } from './progress-record.js';
 
 /** Where a backup comes from, in full. What is not known is empty. */
 export interface OriginDetails extends BackupOrigin {
@@ -35,18 +36,32 @@ export interface BackupTarget {
   readonly whyNone: string;
   /** Rejects with CliError when a backup of this origin must not be written here. */
   checkMayWrite(origin: OriginDetails): Promise<void>;
-  /** Takes all blocks of a volume. Until it resolves the former backups are what they were. */
+  /** What a run that was killed has left of a transfer; undefined: nothing with which another one could go on. */
+  readonly unfinished: ProgressRecord | undefined;
+  /**
+   * Proves what the unfinished files hold, and cuts off what nothing proves; the next write takes the blocks behind that. Rejects
+   * when they are not what they were, are not there, or with CliError when it is interrupted.
+   */
+  takeUp(signal: AbortSignal): Promise<void>;
+  /** Throws what is unfinished away. */
+  discard(): Promise<void>;
+  /**
+   * Takes all blocks of a volume. Until it resolves the former backups are what they were. With `transfer` its progress is recorded,
+   * and what there is of it is kept when the process is killed, or the stream rejects with BrokenTransferError.
+   */
   writeFull(
     blocks: AsyncIterable<Blocks>,
     sizeBytes: number,
     origin: OriginDetails,
     cookie: ManifestCookie,
+    transfer?: Transfer,
   ): Promise<WrittenBackup>;
-  /** Takes what has changed since `base`. */
+  /** Takes what has changed since `base`, in the same way. */
   writeIncrement(
     blocks: AsyncIterable<Blocks>,
     origin: OriginDetails,
     cookie: ManifestCookie,
+    transfer?: Transfer,
   ): Promise<WrittenBackup>;
   /** The newest backup; rejects when there is none. */
   content(): BackupContent;

@@ -5,16 +5,13 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isErrnoException } from '../../../agent/src/errors.js';
-import { CliError, EXIT } from '../errors.js';
+import { CliError } from '../errors.js';
 import { NbdClient } from '../nbd/client.js';
 import { imageAlone, imageName } from './qcow2.js';
-import { missing, qemuFailure } from './tools.js';
+import { missing, qemuFailure, whenFree } from './tools.js';
 
 const START_MS = 60_000;
 const POLL_MS = 5;
-/** The qemu-nbd of a run that was killed has the file open until it has seen that. */
-const LOCKED_MS = 5000;
-const LOCKED_POLL_MS = 100;
 const MAX_STDERR = 4096;
 
 export interface OpenOptions {
@@ -90,16 +87,7 @@ export class OpenImage {
 
   /** Rejects with CliError: busy when another program holds the file for longer than a moment. */
   static async open(path: string, options: OpenOptions = {}): Promise<OpenImage> {
-    const untilMs = Date.now() + LOCKED_MS;
-    for (;;) {
-      try {
-        return await OpenImage.start(path, options);
-      } catch (error) {
-        const locked = error instanceof CliError && error.exitCode === EXIT.busy;
-        if (!locked || Date.now() > untilMs) throw error;
-        await sleep(LOCKED_POLL_MS);
-      }
-    }
+    return whenFree(() => OpenImage.start(path, options));
   }
 
   private static async start(path: string, options: OpenOptions): Promise<OpenImage> {

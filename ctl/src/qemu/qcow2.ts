@@ -2,8 +2,9 @@
 // qcow2 files: made and checked by qemu-img; of their headers this reads what a chain depends on.
 import { open } from 'node:fs/promises';
 import { z } from 'zod';
-import { CliError } from '../errors.js';
-import { qemuFailure, qemuMessage, runTool } from './tools.js';
+import { atStep } from '../backup/steps.js';
+import { CliError, EXIT } from '../errors.js';
+import { qemuFailure, qemuMessage, runTool, type ToolResult } from './tools.js';
 
 const MAGIC = 0x514649fb;
 /** Where a header ends at the latest: in its first cluster, of which the backing file's name is the last part. */
@@ -78,8 +79,38 @@ const checkSchema = z.object({
 
 /** What qemu-img check finds wrong with the structure of an image; undefined: nothing. */
 export async function checkImage(path: string): Promise<string | undefined> {
-  const args = ['check', '--output=json', imageAlone(path)];
-  const { status, stdout, stderr } = await runTool('qemu-img', args);
+  return problemOf(await runTool('qemu-img', ['check', '--output=json', imageAlone(path)]));
+}
+
+/** As checkImage; clusters that nothing refers to are set free. Rejects with busy when another program has the file open. */
+export async function repairLeaks(path: string): Promise<string | undefined> {
+  const args = ['check', '-r', 'leaks', '--output=json', imageAlone(path)];
+  const result = await runTool('qemu-img', args);
+  const problem = problemOf(result);
+  if (problem === undefined) return undefined;
+  const failure = qemuFailure('qemu-img', path, result.stderr);
+  if (failure instanceof CliError && failure.exitCode === EXIT.busy) throw failure;
+  return problem;
+}
+
+/**
+ * Makes an image forget all that it holds behind a byte, as if nothing had been written there: a smaller image keeps nothing of it, and
+ * what is larger again without a look at the backing file shows that one there.
+ */
+export async function cutImage(
+  path: string,
+  offsetBytes: number,
+  sizeBytes: number,
+): Promise<void> {
+  for (const size of [offsetBytes, sizeBytes]) {
+    const args = ['resize', '-q', '--shrink', imageAlone(path), String(size)];
+    const { status, stderr } = await runTool('qemu-img', args);
+    if (status !== 0) throw qemuFailure('qemu-img', path, stderr);
+    if (size === offsetBytes) atStep('unfinished-cut');
+  }
+}
+
+function problemOf({ status, stdout, stderr }: ToolResult): string | undefined {
   // 3: clusters that nothing refers to, which cost room and nothing else.
   if (status === 0 || status === 3) return undefined;
   let found: z.infer<typeof checkSchema> | undefined;

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // QEMU's programs for disk images, which are not ours: they may be missing, or older.
 import { execFile } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { isErrnoException } from '../../../agent/src/errors.js';
 import { CliError, EXIT } from '../errors.js';
 
 export const PACKAGE = 'qemu-utils';
+
+/** The qemu-nbd of a run that was killed has the file open until it has seen that. */
+const LOCKED_MS = 5000;
+const LOCKED_POLL_MS = 100;
 
 /** Chains are long and messages are short; `map` and its like are not used. */
 const MAX_OUTPUT = 16 << 20;
@@ -34,6 +39,20 @@ export function qemuFailure(program: string, path: string, stderr: string): Erro
     );
   }
   return new CliError(`${program} cannot work with ${path}: ${qemuMessage(stderr)}`);
+}
+
+/** Does a task again for a moment while another program has the file open. */
+export async function whenFree<T>(task: () => Promise<T>): Promise<T> {
+  const untilMs = Date.now() + LOCKED_MS;
+  for (;;) {
+    try {
+      return await task();
+    } catch (error) {
+      const locked = error instanceof CliError && error.exitCode === EXIT.busy;
+      if (!locked || Date.now() > untilMs) throw error;
+      await sleep(LOCKED_POLL_MS);
+    }
+  }
 }
 
 const SYSTEM_REFUSALS: readonly (readonly [RegExp, string])[] = [

@@ -1,87 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Is what a backup of a set holds what its checksums say? Each backup is looked at by itself: neither the ones that it builds
 // on nor the host are needed.
-import { CHUNK_SIZE, zeroDigest } from '../../../agent/src/services/chunks.js';
 import { CliError, EXIT, messageOf } from '../errors.js';
-import { checkInterrupt } from '../interrupt.js';
-import type { Extent, NbdClient } from '../nbd/client.js';
 import { Progress } from '../progress.js';
-import { OpenImage } from '../qemu/open-image.js';
 import { checkImage } from '../qemu/qcow2.js';
 import { requireTools } from '../qemu/tools.js';
-import { BlockSet, chunkLength, type ChunkSum } from './chunk-sums.js';
+import { differingChunks } from './image-content.js';
 import { exists } from './files.js';
-import { isIntact, readHeld } from './held-data.js';
 import type { SetManifest } from './manifest.js';
 import type { BackupSet } from './set.js';
 import { SumsReader } from './sums-file.js';
 
-/** Chunks that are read at a time. */
-const READ_AHEAD = 8;
 const SHOWN_OFFSETS = 5;
-
-/** Chunks of an image of which something is allocated, ascending. */
-async function* allocatedChunks(
-  extents: AsyncIterable<Extent>,
-): AsyncGenerator<{ index: number; blocks: BlockSet }> {
-  let current: { index: number; blocks: BlockSet } | undefined;
-  for await (const { offset, length } of extents) {
-    for (let at = offset; at < offset + length;) {
-      const index = Math.floor(at / CHUNK_SIZE);
-      const end = Math.min(offset + length, (index + 1) * CHUNK_SIZE);
-      if (current?.index !== index) {
-        if (current) yield current;
-        current = { index, blocks: new BlockSet() };
-      }
-      current.blocks.add(at - index * CHUNK_SIZE, end - at);
-      at = end;
-    }
-  }
-  if (current) yield current;
-}
-
-interface Task {
-  index: number;
-  sum: ChunkSum | undefined;
-  allocated: BlockSet;
-}
-
-/** Records and allocation side by side. */
-async function* sideBySide(
-  sums: AsyncIterable<ChunkSum>,
-  allocated: AsyncIterable<{ index: number; blocks: BlockSet }>,
-): AsyncGenerator<Task> {
-  const left = sums[Symbol.asyncIterator]();
-  const right = allocated[Symbol.asyncIterator]();
-  let [sum, there] = await Promise.all([left.next(), right.next()]);
-  while (sum.done !== true || there.done !== true) {
-    const a = sum.done === true ? Infinity : sum.value.index;
-    const b = there.done === true ? Infinity : there.value.index;
-    const index = Math.min(a, b);
-    yield {
-      index,
-      sum: sum.done !== true && a === index ? sum.value : undefined,
-      allocated: there.done !== true && b === index ? there.value.blocks : new BlockSet(),
-    };
-    if (a === index) sum = await left.next();
-    if (b === index) there = await right.next();
-  }
-}
-
-/** Is the chunk of an image the one that its record describes? */
-async function isChunkIntact(
-  image: NbdClient,
-  backup: SetManifest,
-  { index, sum, allocated }: Task,
-): Promise<boolean> {
-  if (!sum) return false;
-  // A full one holds its zeros by not allocating them.
-  const there = backup.parent === null ? sum.held.union(allocated) : allocated;
-  if (!there.equals(sum.held)) return false;
-  const length = chunkLength(backup.volume_bytes, index);
-  if (allocated.isEmpty) return zeroDigest(sum.held.bytes(length)).equals(sum.digest);
-  return isIntact(await readHeld(image, sum, length), sum);
-}
 
 /** What is wrong with the content of a backup whose files are there. */
 async function checkContent(
@@ -92,31 +22,18 @@ async function checkContent(
 ): Promise<string[]> {
   const paths = set.paths(backup.id);
   const progress = new Progress(`checksums of backup ${String(backup.id)}`, backup.held_bytes);
-  const image = await OpenImage.open(paths.image, {
-    readOnly: true,
-    alone: true,
-    allocation: true,
-  });
-  const damaged: number[] = [];
+  const image = {
+    path: paths.image,
+    volumeBytes: backup.volume_bytes,
+    isFull: backup.parent === null,
+  };
+  const passed = (bytes: number): void => {
+    progress.advance(bytes);
+  };
+  let damaged: number[];
   try {
-    const { client } = image;
-    let batch: Task[] = [];
-    const checkBatch = async (): Promise<void> => {
-      const intact = await Promise.all(batch.map((task) => isChunkIntact(client, backup, task)));
-      batch.forEach(({ index, sum }, i) => {
-        if (intact[i] !== true) damaged.push(index * CHUNK_SIZE);
-        progress.advance(sum?.held.bytes(chunkLength(backup.volume_bytes, index)) ?? 0);
-      });
-      batch = [];
-    };
-    const chunks = allocatedChunks(client.allocated());
-    for await (const task of sideBySide(sums.records(), chunks)) {
-      checkInterrupt(signal);
-      if (batch.push(task) === READ_AHEAD) await checkBatch();
-    }
-    await checkBatch();
+    damaged = await differingChunks(image, sums.records(), passed, signal);
   } finally {
-    await image.abandon();
     progress.stop();
   }
   if (damaged.length === 0) return [];

@@ -97,10 +97,36 @@ export class ChunkHasher {
   private hash: Hash | undefined;
   private end = 0;
   /** Bytes that are held, and of those the ones that came as data. */
-  heldBytes = 0;
-  dataBytes = 0;
+  heldBytes: number;
+  dataBytes: number;
+  /** `dataBytes` at the beginning of the chunk that is open. */
+  private dataBytesBefore = 0;
 
-  constructor(private readonly volumeBytes: number) {}
+  /** `former`: what came before a byte, the end of a chunk, and whose records there are. */
+  constructor(
+    private readonly volumeBytes: number,
+    former = { offsetBytes: 0, heldBytes: 0, dataBytes: 0 },
+  ) {
+    this.end = former.offsetBytes;
+    this.heldBytes = former.heldBytes;
+    this.dataBytes = former.dataBytes;
+  }
+
+  /** The end of the last chunk of which nothing can come any more. */
+  get settledBytes(): number {
+    const isEnd = this.end === this.volumeBytes;
+    return isEnd ? this.end : Math.floor(this.end / CHUNK_SIZE) * CHUNK_SIZE;
+  }
+
+  /** The record of the chunk before that end, if it was not given yet. */
+  *settle(): Generator<ChunkSum> {
+    if (this.index >= 0 && this.index * CHUNK_SIZE < this.settledBytes) yield* this.complete();
+  }
+
+  /** Bytes before that end that came as data; settle() comes before. */
+  get settledDataBytes(): number {
+    return this.index < 0 ? this.dataBytes : this.dataBytesBefore;
+  }
 
   /** Takes blocks; gives the records of the chunks that are complete by that. */
   *add(blocks: Blocks): Generator<ChunkSum> {
@@ -120,14 +146,17 @@ export class ChunkHasher {
     if (end > this.volumeBytes) throw new CliError('the stream is longer than the volume');
     this.end = end;
     if (blocks.kind === 'skipped') return;
-    this.heldBytes += length;
-    if (blocks.kind === 'data') this.dataBytes += length;
     for (let at = blocks.offset; at < end;) {
       const index = Math.floor(at / CHUNK_SIZE);
-      if (index !== this.index) yield* this.complete();
+      if (index !== this.index) {
+        yield* this.complete();
+        this.dataBytesBefore = this.dataBytes;
+      }
       this.index = index;
       const start = at - index * CHUNK_SIZE;
       const n = Math.min(end - at, CHUNK_SIZE - start);
+      this.heldBytes += n;
+      if (blocks.kind === 'data') this.dataBytes += n;
       this.held.add(start, n);
       if (blocks.kind === 'hole' && n === chunkLength(this.volumeBytes, index)) {
         yield { index, held: this.held, digest: zeroDigest(n) };

@@ -5,10 +5,12 @@ import { syncDirectory } from '../../../agent/src/os/atomic-file.js';
 import { atStep } from '../backup/steps.js';
 import { exists } from './files.js';
 import { BackupPaths } from './names.js';
+import { removeProgress } from '../backup/progress-record.js';
 
 /** All files are complete and on disk, with the ends of their names still those of unfinished ones. The manifest comes last. */
 export async function putInPlace(directory: string, id: number): Promise<void> {
   const paths = new BackupPaths(directory, id);
+  await removeProgress(paths.progress);
   if (await exists(paths.partialImage)) await rename(paths.partialImage, paths.image);
   atStep('layer-in-place');
   if (await exists(paths.partialSums)) await rename(paths.partialSums, paths.sums);

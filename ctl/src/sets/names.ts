@@ -11,6 +11,8 @@ const SUFFIX = {
   manifest: '.json',
   /** Ends the names of files of a backup that is being made. */
   partial: '.partial',
+  /** How far that is. */
+  progress: '.progress',
   /** Ends the name of the manifest of a backup that is being deleted. */
   dropped: '.dropped',
   /** A backup that is being merged into its successor, whose number this is: the journal, and the new checksums. */
@@ -58,6 +60,10 @@ export class BackupPaths {
   get partialManifest(): string {
     return this.path(SUFFIX.manifest, SUFFIX.partial);
   }
+  /** Is there when the transfer into the first two can go on. */
+  get progress(): string {
+    return this.path(SUFFIX.progress, SUFFIX.partial);
+  }
   get dropped(): string {
     return this.path(SUFFIX.manifest, SUFFIX.dropped);
   }
@@ -71,7 +77,7 @@ export class BackupPaths {
 
 /** The number of the backup that a file of a set belongs to, and what it is; undefined: it is none of ours. */
 export function parseName(name: string): { id: number; suffix: string } | undefined {
-  const match = /^(\d{6,15})(\.(?:qcow2|sums|json|merge)(?:\.[a-z.]+)?)$/.exec(name);
+  const match = /^(\d{6,15})(\.(?:qcow2|sums|json|merge|progress)(?:\.[a-z.]+)?)$/.exec(name);
   if (!match) return undefined;
   const id = Number(match[1]);
   return idText(id) === match[1] ? { id, suffix: match[2] ?? '' } : undefined;
@@ -79,6 +85,7 @@ export function parseName(name: string): { id: number; suffix: string } | undefi
 
 /** What names ends a manifest. */
 export const MANIFEST_SUFFIX: string = SUFFIX.manifest;
+export const PROGRESS_SUFFIX = `${SUFFIX.progress}${SUFFIX.partial}`;
 export const IMAGE_SUFFIX: string = SUFFIX.image;
 
 /** A backup of a set as a person names it: "DIRECTORY" is the newest one of it. */

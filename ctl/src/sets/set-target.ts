@@ -6,8 +6,10 @@ import { writeFileAtomically } from '../../../agent/src/os/atomic-file.js';
 import { AGENT_VERSION } from '../../../agent/src/version.js';
 import type { Blocks } from '../backup/blocks.js';
 import type { ManifestCookie } from '../backup/manifest.js';
-import { Coverage, skippedFromManifest, skippedToManifest } from '../backup/skipped.js';
+import { ProgressRecorder, type ProgressRecord, type Transfer } from '../backup/progress-record.js';
+import { skippedFromManifest, skippedToManifest } from '../backup/skipped.js';
 import { atStep } from '../backup/steps.js';
+import { BrokenTransferError } from '../backup/stream.js';
 import type {
   BackupBase,
   BackupContent,
@@ -21,9 +23,11 @@ import { putInPlace } from './commit.js';
 import { exists } from './files.js';
 import { removeParts, writeLayer, type Layer } from './layer.js';
 import { checksumsOf, serializeSetManifest, type SetManifest } from './manifest.js';
+import { findUnfinished, type UnfinishedBackup } from './recovery.js';
 import { SetContent } from './set-content.js';
 import { BackupSet } from './set.js';
 import { storageError } from './storage-error.js';
+import { cutLayer, type LayerPart } from './unfinished-layer.js';
 
 /** Are they one and the same? A host may be renamed, and a device have another path after a reboot. */
 function isSameOrigin(former: SetManifest, now: OriginDetails): boolean {
@@ -38,11 +42,14 @@ function isSameOrigin(former: SetManifest, now: OriginDetails): boolean {
 
 export class SetTarget implements BackupTarget {
   private qemuVersion = '';
+  /** What was proven of the unfinished backup. */
+  private takenUp: LayerPart | undefined;
 
   /** `full`: build on nothing, whatever there is. */
-  constructor(
+  private constructor(
     private readonly set: BackupSet,
     private readonly full: boolean,
+    private left: UnfinishedBackup | undefined,
   ) {}
 
   /** Opens the set in a directory, which is made if it is not there. */
@@ -52,7 +59,8 @@ export class SetTarget implements BackupTarget {
     } catch (error) {
       throw storageError(error, directory);
     }
-    return new SetTarget(await BackupSet.open(directory, 'write'), full);
+    const set = await BackupSet.open(directory, 'write');
+    return new SetTarget(set, full, await findUnfinished(directory));
   }
 
   /** What open() would find; nothing is made. */
@@ -64,7 +72,8 @@ export class SetTarget implements BackupTarget {
     const { set, unfinished } = isThere
       ? await BackupSet.glance(directory)
       : { set: BackupSet.absent(directory), unfinished: false };
-    return { found: new SetTarget(set, full), unfinished };
+    const left = isThere ? await findUnfinished(directory) : undefined;
+    return { found: new SetTarget(set, full, left), unfinished };
   }
 
   async close(): Promise<void> {
@@ -107,22 +116,49 @@ export class SetTarget implements BackupTarget {
     await this.set.soundChainOf(newest);
   }
 
+  get unfinished(): ProgressRecord | undefined {
+    return this.left?.record;
+  }
+
+  async takeUp(signal: AbortSignal): Promise<void> {
+    const { directory } = this.set;
+    if (!this.left) throw new CliError(`${directory}: there is no unfinished transfer`);
+    const { id, record } = this.left;
+    const { proof, offset_bytes: offset, transfer } = record;
+    if (proof.of !== 'layer') throw new CliError(`${directory}: its progress is not that of a set`);
+    const paths = this.set.paths(id);
+    const parent = transfer.type === 'full' ? undefined : this.set.require(undefined).id;
+    const parentPaths = parent === undefined ? undefined : this.set.paths(parent);
+    this.takenUp = await cutLayer(paths, transfer.size_bytes, parentPaths, offset, proof, signal);
+  }
+
+  async discard(): Promise<void> {
+    const { left } = this;
+    this.left = undefined;
+    this.takenUp = undefined;
+    if (!left) return;
+    await removeParts(this.set.paths(left.id));
+    await this.set.load();
+  }
+
   async writeFull(
     blocks: AsyncIterable<Blocks>,
     sizeBytes: number,
     origin: OriginDetails,
     cookie: ManifestCookie,
+    transfer?: Transfer,
   ): Promise<WrittenBackup> {
-    return this.write(blocks, sizeBytes, null, origin, cookie);
+    return this.write(blocks, sizeBytes, null, origin, cookie, transfer);
   }
 
   async writeIncrement(
     blocks: AsyncIterable<Blocks>,
     origin: OriginDetails,
     cookie: ManifestCookie,
+    transfer?: Transfer,
   ): Promise<WrittenBackup> {
     const { id, volume_bytes: sizeBytes } = this.set.require(undefined);
-    return this.write(blocks, sizeBytes, id, origin, cookie);
+    return this.write(blocks, sizeBytes, id, origin, cookie, transfer);
   }
 
   content(): BackupContent {
@@ -135,23 +171,31 @@ export class SetTarget implements BackupTarget {
     parent: number | null,
     origin: OriginDetails,
     cookie: ManifestCookie,
+    transfer: Transfer | undefined,
   ): Promise<WrittenBackup> {
-    const { directory, nextId: id } = this.set;
+    const { directory } = this.set;
+    const former = this.takenUp;
+    if (!former) await this.discard();
+    const id = this.left?.id ?? this.set.nextId;
     const paths = this.set.paths(id);
+    const recorder = transfer && new ProgressRecorder(paths.progress, transfer);
     try {
-      await removeParts(paths);
+      if (!former) await removeParts(paths);
       const base = parent === null ? undefined : this.set.require(parent);
       const basePaths = base && this.set.paths(base.id);
-      const coverage = new Coverage(volumeBytes);
-      const layer = await writeLayer(paths, coverage.watch(blocks), volumeBytes, basePaths);
+      const layer = await writeLayer(paths, blocks, volumeBytes, basePaths, former, recorder);
       atStep('layer-complete');
-      const skipped = coverage.over(base && skippedFromManifest(base.skipped, volumeBytes));
+      const skipped = layer.coverage.over(base && skippedFromManifest(base.skipped, volumeBytes));
       const manifest = this.manifestOf(id, parent, volumeBytes, layer, skipped, origin, cookie);
       await writeFileAtomically(paths.partialManifest, serializeSetManifest(manifest));
     } catch (error) {
-      await removeParts(paths).catch(() => undefined);
+      this.takenUp = undefined;
+      this.left =
+        error instanceof BrokenTransferError ? await findUnfinished(directory) : undefined;
+      if (!this.left) await removeParts(paths).catch(() => undefined);
       throw storageError(error, directory);
     }
+    this.left = undefined;
     atStep('layer-committed');
     try {
       // If that fails the next run does it: the backup is complete.

@@ -9,7 +9,7 @@ import { exists } from './files.js';
 import { readFoldJournal } from './fold.js';
 import { parseSetManifest, type SetManifest } from './manifest.js';
 import { BackupPaths, MANIFEST_SUFFIX, parseName } from './names.js';
-import { hasLeftovers, hasUnfinishedMerge, recover } from './recovery.js';
+import { hasLeftovers, hasUnfinishedMerge, needsRecovery, recover } from './recovery.js';
 import { storageError } from './storage-error.js';
 
 /** A manifest that cannot be used. */
@@ -20,7 +20,7 @@ export interface UnreadableBackup {
 
 /** Who only reads can do without it, unless it concerns files of complete backups: a full or read-only disk keeps nobody away. */
 async function recoverForReading(directory: string, lock: BackupLock): Promise<void> {
-  if (!(await hasLeftovers(directory))) return;
+  if (!(await needsRecovery(directory))) return;
   try {
     await lock.exclusively(() => recover(directory));
   } catch (error) {
@@ -41,8 +41,8 @@ export class BackupSet {
   ) {}
 
   /**
-   * Locks the set in a directory, and finishes or throws away what an interrupted run has left. Rejects with CliError: not
-   * found, busy, not allowed.
+   * Locks the set in a directory, and finishes or throws away what an interrupted run has left, unless its transfer can go on.
+   * Rejects with CliError: not found, busy, not allowed.
    */
   static async open(directory: string, use: 'write' | 'read'): Promise<BackupSet> {
     try {

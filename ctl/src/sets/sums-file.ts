@@ -4,7 +4,7 @@
 //   "ELIOSUM1" | records, their indices ascending
 //   record: u32 index of the chunk (little-endian) | 32 bytes: the blocks that are held | 32 bytes: SHA-256
 import { createHash, type Hash } from 'node:crypto';
-import { open, type FileHandle } from 'node:fs/promises';
+import { open, truncate, type FileHandle } from 'node:fs/promises';
 import { readFully } from '../backup/file-io.js';
 import { CliError } from '../errors.js';
 import { BlockSet, type ChunkSum } from './chunk-sums.js';
@@ -21,16 +21,47 @@ export interface SumsSummary {
   sha256: string;
 }
 
+/** Hashes a file. */
+async function hashFile(file: FileHandle): Promise<Hash> {
+  const { size } = await file.stat();
+  const hash = createHash('sha256');
+  const buffer = Buffer.alloc(BATCH * RECORD_SIZE);
+  for (let at = 0; at < size; at += buffer.length) {
+    const part = buffer.subarray(0, Math.min(buffer.length, size - at));
+    await readFully(file, part, at);
+    hash.update(part);
+  }
+  return hash;
+}
+
+/** Leaves the first records of a checksum file, as many as there were when it had that summary. */
+export async function cutSums(path: string, { chunks }: SumsSummary): Promise<void> {
+  await truncate(path, MAGIC.length + chunks * RECORD_SIZE);
+}
+
 export class SumsWriter {
-  private readonly hash: Hash = createHash('sha256');
   private readonly buffer = Buffer.alloc(BATCH * RECORD_SIZE);
   private used = 0;
-  private chunks = 0;
 
-  private constructor(private readonly file: FileHandle) {}
+  private constructor(
+    private readonly file: FileHandle,
+    private readonly hash: Hash,
+    private chunks: number,
+  ) {}
+
+  /** Goes on with a file; rejects with CliError when it is not the one of that summary. */
+  static async continue(path: string, expected: SumsSummary): Promise<SumsWriter> {
+    const file = await open(path, 'a+');
+    const hash = await hashFile(file);
+    if (hash.copy().digest('hex') === expected.sha256) {
+      return new SumsWriter(file, hash, expected.chunks);
+    }
+    await file.close();
+    throw new CliError(`${path} is damaged`);
+  }
 
   static async create(path: string): Promise<SumsWriter> {
-    const writer = new SumsWriter(await open(path, 'w', 0o600));
+    const writer = new SumsWriter(await open(path, 'w', 0o600), createHash('sha256'), 0);
     await writer.append(MAGIC);
     return writer;
   }
@@ -56,12 +87,18 @@ export class SumsWriter {
     this.used = 0;
   }
 
-  /** Puts the file on disk. */
-  async finish(): Promise<SumsSummary> {
+  /** Puts the records so far on disk. */
+  async sync(): Promise<SumsSummary> {
     await this.drain();
     await this.file.sync();
+    return { chunks: this.chunks, sha256: this.hash.copy().digest('hex') };
+  }
+
+  /** Puts the file on disk. */
+  async finish(): Promise<SumsSummary> {
+    const summary = await this.sync();
     await this.file.close();
-    return { chunks: this.chunks, sha256: this.hash.digest('hex') };
+    return summary;
   }
 
   /** After a failure. */
@@ -96,14 +133,7 @@ export class SumsReader {
       `${this.path} is altered: it is not the file of which its manifest has the checksum`,
     );
     if (size !== MAGIC.length + chunks * RECORD_SIZE) throw altered;
-    const hash = createHash('sha256');
-    const buffer = Buffer.alloc(BATCH * RECORD_SIZE);
-    for (let at = 0; at < size; at += buffer.length) {
-      const part = buffer.subarray(0, Math.min(buffer.length, size - at));
-      await readFully(this.file, part, at);
-      hash.update(part);
-    }
-    if (hash.digest('hex') !== sha256) throw altered;
+    if ((await hashFile(this.file)).digest('hex') !== sha256) throw altered;
   }
 
   /** The records in their order; they stay as they are. */

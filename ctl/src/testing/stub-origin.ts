@@ -53,6 +53,27 @@ function messageOf(blocks: Blocks): ReadBlocksResponse {
   return { content: { $case: blocks.kind, value: { offsetBytes, lengthBytes } } };
 }
 
+/** Holes and skipped blocks that touch come as one, as from an agent. */
+function joined(blocks: readonly Blocks[]): Blocks[] {
+  const all: Blocks[] = [];
+  for (const piece of blocks) {
+    const last = all.at(-1);
+    const touches = last && last.offset + lengthOf(last) === piece.offset;
+    if (touches && last.kind !== 'data' && last.kind === piece.kind) last.length += piece.length;
+    else all.push({ ...piece });
+  }
+  return all;
+}
+
+/** What of a piece is not before a byte. */
+function partFrom(piece: Blocks, start: number): Blocks[] {
+  const cut = Math.max(0, start - piece.offset);
+  const offset = piece.offset + cut;
+  if (cut >= lengthOf(piece)) return [];
+  if (piece.kind === 'data') return [{ ...piece, offset, data: piece.data.subarray(cut) }];
+  return [{ ...piece, offset, length: piece.length - cut }];
+}
+
 export class StubOrigin {
   /** What was restored to the target. */
   readonly target: Buffer;
@@ -72,6 +93,16 @@ export class StubOrigin {
   failsMidway = false;
   /** Where it listens over mTLS. */
   port = 0;
+  /** Every call for blocks: since which snapshot, from where, and how many bytes of data were sent. */
+  readonly reads: { sinceSeqId: number | null; fromBytes: number; dataBytes: number }[] = [];
+  /** Names of the calls that changed or held a snapshot. */
+  readonly calls: string[] = [];
+  /** The oldest snapshot since which the changes are known; undefined: the former one. */
+  oldestKnown: bigint | undefined;
+  /** What a snapshot has failed with. */
+  error = 0;
+  /** Calls for the rest of a stream are refused with this reason. */
+  refusal: string | undefined;
   private readonly server = new Server();
   private state: TrackerState | undefined;
   private seqId = 0n;
@@ -130,6 +161,7 @@ export class StubOrigin {
       blockDevice: ORIGIN,
       cowFile: '/.elio-cow-a',
       state: this.state ?? TrackerState.TRACKER_STATE_UNSPECIFIED,
+      error: this.error,
       cookie: this.cookie,
       sizeBytes: BigInt(this.volume.sizeBytes),
     });
@@ -141,21 +173,41 @@ export class StubOrigin {
     return { snapshot: this.snapshot() };
   }
 
+  /** Notes the name of a call. */
+  private noted<Q, A>(name: string, answer: (request: Q) => A): handleUnaryCall<Q, A> {
+    return unary((request) => {
+      this.calls.push(name);
+      return answer(request);
+    });
+  }
+
+  /** As at the end of a lease. */
+  endLease(): void {
+    this.to(TrackerState.TRACKER_STATE_ACTIVE_INCREMENTAL);
+  }
+
   private snapshotHandlers(): SnapshotServiceServer {
     const handlers: Partial<SnapshotServiceServer> = {
       getSnapshot: unary(() => ({ snapshot: this.snapshot() })),
-      setupSnapshot: unary(({ blockDevice }) => {
+      setupSnapshot: this.noted('setupSnapshot', ({ blockDevice }) => {
         if (blockDevice === ORIGIN)
           return this.to(TrackerState.TRACKER_STATE_ACTIVE_SNAPSHOT, true);
         throw new AgentError(status.FAILED_PRECONDITION, 'NO_SPACE', 'no room for the COW file');
       }),
-      transitionToSnapshot: unary(() => ({
+      destroySnapshot: this.noted('destroySnapshot', () => {
+        this.error = 0;
+        this.state = undefined;
+        return {};
+      }),
+      transitionToSnapshot: this.noted('transitionToSnapshot', () => ({
         ...this.to(TrackerState.TRACKER_STATE_ACTIVE_SNAPSHOT, true),
         oldCowFile: '/.elio-cow-b',
       })),
-      transitionToIncremental: unary(() => this.to(TrackerState.TRACKER_STATE_ACTIVE_INCREMENTAL)),
-      renewLease: unary(() => ({ snapshot: this.snapshot() })),
-      deleteOldCowFile: unary(() => ({ cowFile: '/.elio-cow-b' })),
+      transitionToIncremental: this.noted('transitionToIncremental', () =>
+        this.to(TrackerState.TRACKER_STATE_ACTIVE_INCREMENTAL),
+      ),
+      renewLease: this.noted('renewLease', () => ({ snapshot: this.snapshot() })),
+      deleteOldCowFile: this.noted('deleteOldCowFile', () => ({ cowFile: '/.elio-cow-b' })),
     };
     return handlers as SnapshotServiceServer;
   }
@@ -192,8 +244,30 @@ export class StubOrigin {
   private dataHandlers(): DataServiceServer {
     return {
       readBlocks: (call) => {
-        const { since, allocatedOnly } = call.request;
-        const isKnown = since?.seqId === this.seqId - 1n && since.nonce === this.nonce;
+        const { since, allocatedOnly, startingOffsetBytes, cookie } = call.request;
+        const fromBytes = Number(startingOffsetBytes);
+        const refuse = (reason: string): void => {
+          const refusal = new AgentError(status.FAILED_PRECONDITION, reason, 'the stub refuses');
+          call.emit('error', toServiceError(refusal));
+        };
+        if (fromBytes > 0 && this.refusal !== undefined) {
+          refuse(this.refusal);
+          return;
+        }
+        if (this.state !== TrackerState.TRACKER_STATE_ACTIVE_SNAPSHOT) {
+          refuse('NO_IMAGE');
+          return;
+        }
+        if (cookie && (cookie.seqId !== this.seqId || cookie.nonce !== this.nonce)) {
+          refuse('COOKIE_MISMATCH');
+          return;
+        }
+        const oldest = this.oldestKnown ?? this.seqId - 1n;
+        const isKnown =
+          since !== undefined &&
+          since.seqId >= oldest &&
+          since.seqId < this.seqId &&
+          since.nonce === this.nonce;
         if (since && !isKnown) {
           const refusal = new AgentError(
             status.FAILED_PRECONDITION,
@@ -204,12 +278,19 @@ export class StubOrigin {
           return;
         }
         const send = async (): Promise<void> => {
-          const blocks: Blocks[] = [];
+          let blocks: Blocks[] = [];
           const stream = since ? this.volume.increment() : this.volume.full();
           for await (const piece of stream) {
             if (allocatedOnly) blocks.push(...this.volume.allocatedOf(piece));
             else blocks.push(piece);
           }
+          blocks = joined(blocks).flatMap((piece) => partFrom(piece, fromBytes));
+          const data = blocks.filter(({ kind }) => kind === 'data');
+          this.reads.push({
+            sinceSeqId: since ? Number(since.seqId) : null,
+            fromBytes,
+            dataBytes: data.reduce((sum, piece) => sum + lengthOf(piece), 0),
+          });
           const total = blocks.reduce((sum, piece) => sum + lengthOf(piece), 0);
           const skipped = blocks.filter(({ kind }) => kind === 'skipped');
           const value = {
