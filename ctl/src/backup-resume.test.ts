@@ -30,7 +30,10 @@ describe('a backup whose elioctl was killed', function () {
 
   beforeEach(async () => {
     directory = mkdtempSync(join(tmpdir(), 'elio-resume-'));
-    origin = await StubOrigin.start(join(directory, 'socket'), new Volume(3, 6 * MIB + 4608));
+    const volume = new Volume(3, 6 * MIB + 4608);
+    // Of a full one nothing is written there.
+    volume.content.fill(0, 4 * MIB, 5 * MIB);
+    origin = await StubOrigin.start(join(directory, 'socket'), volume);
   });
   afterEach(() => {
     origin.stop();
@@ -125,6 +128,13 @@ describe('a backup whose elioctl was killed', function () {
         assert.equal(result.sent_bytes, last.dataBytes);
         const [first] = origin.reads;
         assert.ok(first && last.dataBytes < first.dataBytes);
+        if (form === 'set') {
+          const manifest = JSON.parse(
+            readFileSync(result.file.replace('.qcow2', '.json'), 'utf8'),
+          ) as { data_bytes: number; held_bytes: number };
+          assert.equal(manifest.data_bytes, first.dataBytes);
+          assert.equal(manifest.held_bytes, first.heldBytes);
+        }
         assert.ok(origin.calls.includes('renewLease'));
         assert.ok(origin.isIncremental);
         assert.equal(origin.calls.at(-1), 'transitionToIncremental');
@@ -228,7 +238,8 @@ describe('a backup whose elioctl was killed', function () {
       /** Garbage. */
       async function write(path: string, at: number): Promise<void> {
         const file = await open(path, 'r+');
-        await file.write(Buffer.alloc(10_000, 0x55), 0, 10_000, at);
+        const { sizeBytes } = origin.volume;
+        await file.write(Buffer.alloc(sizeBytes, 0x55), 0, sizeBytes, at);
         await file.close();
       }
 

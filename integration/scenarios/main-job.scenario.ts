@@ -325,7 +325,8 @@ describe('main job', () => {
         assert.equal(next.type, 'incremental', next.reason);
         assert.ok(next.covered_bytes < (dataMib * mib) / 2, `${next.covered_bytes} bytes`);
         assert.equal((await elioctl.run(['verify', file])).status, 0);
-        for (const left of ['journal', 'partial']) assert.ok(!existsSync(`${file}.${left}`), left);
+        for (const left of ['journal', 'partial', 'progress'])
+          assert.ok(!existsSync(`${file}.${left}`), left);
       });
     }
 

@@ -244,7 +244,9 @@ export async function planRenewLease(
 
 /** What to expect of a backup of which an interrupted run has left something. */
 export function leftoverText(unfinished: boolean): string {
-  return unfinished ? '; first what an interrupted run has left is finished or thrown away' : '';
+  return unfinished
+    ? '; what an interrupted run has left may be finished or thrown away first'
+    : '';
 }
 
 /** What a call would find, without the lock that it would take. */

@@ -8,8 +8,12 @@ import { mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CHUNK_SIZE } from '../../../agent/src/services/chunks.js';
+import { CliError } from '../errors.js';
+import type { Blocks } from './blocks.js';
 import { Destination } from './destination.js';
+import type { Transfer } from './progress-record.js';
 import { FULL_STEPS, INCREMENT_STEPS } from './steps.js';
+import { BrokenTransferError } from './stream.js';
 
 const sizeBytes = 3 * CHUNK_SIZE + 4096;
 const writerProgram = join(import.meta.dirname, 'testing', 'write-backup.js');
@@ -129,6 +133,47 @@ describe('destination of a backup', () => {
     assert.equal(await openAndCheck(), 1);
     assert.equal(await hashOf(file), content(1));
     assert.deepEqual(await filesLeft(), ['x.img', 'x.img.manifest']);
+  });
+
+  it('keeps what there is of a transfer whose agent is gone, and goes on with it', async () => {
+    const large = 600 * CHUNK_SIZE;
+    const half = 300 * CHUNK_SIZE;
+    const cookie = { uuid: 'a'.repeat(32), seq_id: 1, nonce: 'b'.repeat(32) };
+    const origin = { host: 'host', blockDevice: '/dev/x' };
+    const size = { size_bytes: large };
+    const choices = { base: null, full: false, all: false };
+    const transfer: Transfer = { cookie, ...size, type: 'full', ...choices };
+    const data = Buffer.alloc(4096, 7);
+    async function* begun(error: Error): AsyncGenerator<Blocks> {
+      yield await Promise.resolve({ kind: 'data', offset: 0, data });
+      yield { kind: 'hole', offset: 4096, length: half - 4096 };
+      throw error;
+    }
+    async function* rest(): AsyncGenerator<Blocks> {
+      yield await Promise.resolve({ kind: 'hole', offset: half, length: half - 4096 });
+      yield { kind: 'data', offset: large - 4096, data };
+    }
+    const write = async (error: Error): Promise<Destination> => {
+      const destination = await Destination.open(file, 'write');
+      const written = destination.writeFull(begun(error), large, origin, cookie, transfer);
+      await assert.rejects(written, error);
+      await destination.close();
+      return destination;
+    };
+    assert.equal((await write(new CliError('interrupted'))).unfinished, undefined);
+    assert.deepEqual(await filesLeft(), []);
+    const kept = await write(new BrokenTransferError('gone'));
+    assert.equal(kept.unfinished?.offset_bytes, half);
+    const destination = await Destination.open(file, 'write');
+    assert.deepEqual(destination.unfinished, kept.unfinished);
+    await destination.takeUp(never);
+    await destination.writeFull(rest(), large, origin, cookie, transfer);
+    await destination.content().check(never);
+    await destination.close();
+    assert.deepEqual(await filesLeft(), ['x.img', 'x.img.manifest']);
+    const content = await readFile(file);
+    assert.ok(content.subarray(0, 4096).equals(data) && content.subarray(-4096).equals(data));
+    assert.equal(content.length, large);
   });
 
   for (const step of FULL_STEPS.slice(2, 4)) {

@@ -5,6 +5,7 @@ import { TrackerState, type Snapshot } from '../../../proto/gen/elio/v1/types.js
 import type { Connection } from '../connection.js';
 import { messageOf } from '../errors.js';
 import { isBrokenConnection } from '../grpc-errors.js';
+import { checkInterrupt } from '../interrupt.js';
 import { formatBytes } from '../output.js';
 import { cookieFromManifest, cookieToManifest, type ManifestCookie } from './manifest.js';
 import { type Origin, type TakenSnapshot } from './origin.js';
@@ -93,6 +94,7 @@ export async function goOn(
   );
   try {
     await origin.hold(minor, () => target.takeUp(signal));
+    checkInterrupt(signal);
     const request = {
       minor,
       cookie,

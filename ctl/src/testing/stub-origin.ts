@@ -93,8 +93,8 @@ export class StubOrigin {
   failsMidway = false;
   /** Where it listens over mTLS. */
   port = 0;
-  /** Every call for blocks: since which snapshot, from where, and how many bytes of data were sent. */
-  readonly reads: { sinceSeqId: number | null; fromBytes: number; dataBytes: number }[] = [];
+  /** Every call for blocks: from where, how many bytes of data were sent, and how many with those of holes. */
+  readonly reads: { fromBytes: number; dataBytes: number; heldBytes: number }[] = [];
   /** Names of the calls that changed or held a snapshot. */
   readonly calls: string[] = [];
   /** The oldest snapshot since which the changes are known; undefined: the former one. */
@@ -285,21 +285,19 @@ export class StubOrigin {
             else blocks.push(piece);
           }
           blocks = joined(blocks).flatMap((piece) => partFrom(piece, fromBytes));
-          const data = blocks.filter(({ kind }) => kind === 'data');
-          this.reads.push({
-            sinceSeqId: since ? Number(since.seqId) : null,
-            fromBytes,
-            dataBytes: data.reduce((sum, piece) => sum + lengthOf(piece), 0),
-          });
-          const total = blocks.reduce((sum, piece) => sum + lengthOf(piece), 0);
-          const skipped = blocks.filter(({ kind }) => kind === 'skipped');
+          const bytesOf = (...kinds: Blocks['kind'][]): number =>
+            blocks
+              .filter(({ kind }) => kinds.includes(kind))
+              .reduce((sum, piece) => sum + lengthOf(piece), 0);
+          const dataBytes = bytesOf('data');
+          this.reads.push({ fromBytes, dataBytes, heldBytes: bytesOf('data', 'hole') });
           const value = {
             cookie: this.cookie,
             volumeSizeBytes: BigInt(this.volume.sizeBytes),
-            totalBytes: BigInt(total),
+            totalBytes: BigInt(bytesOf('data', 'hole', 'skipped')),
             allocatedKnown: allocatedOnly,
             allocatedUnknownReason: '',
-            skippedBytes: BigInt(skipped.reduce((sum, piece) => sum + lengthOf(piece), 0)),
+            skippedBytes: BigInt(bytesOf('skipped')),
           };
           call.write({ content: { $case: 'header', value } });
           const failsAt = this.failsMidway ? Math.ceil(blocks.length / 2) : blocks.length;
