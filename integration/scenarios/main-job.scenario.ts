@@ -406,6 +406,22 @@ describe('main job', () => {
       assert.match(said, /the backup equals the image/);
     });
 
+    for (const place of ['killed.img', 'killed-set/']) {
+      it(`goes on where it was when it was killed itself (${place})`, async () => {
+        const { elioctl } = first();
+        const fresh = join(directory, place) + (place.endsWith('/') ? '/' : '');
+        const env = { ELIO_TEST_STOP_AT: 'half-streamed', ELIO_TEST_PROGRESS_BYTES: String(mib) };
+        const words = ['backup', '--all', disk('data'), fresh];
+        const killed = await elioctl.run(words, { env: { ...process.env, ...env } });
+        assert.equal(killed.status, 128 + 9, killed.stderr);
+        const next = await elioctl.backup('--all', '--verify', disk('data'), fresh);
+        const resumedAt = next.resumed_at_bytes ?? 0;
+        assert.ok(resumedAt >= mib, next.reason);
+        assert.equal(next.covered_bytes, dataMib * mib - resumedAt);
+        await elioctl.check('verify', fresh);
+      });
+    }
+
     it('goes on incrementally when the agent was killed meanwhile', async () => {
       const { host, elioctl, file } = first();
       await change(host, 1);
