@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program elioctl, killed while it backs up, and run again: it goes on where it was, if that is right.
 import assert from 'node:assert/strict';
-import { execFile, execFileSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -11,17 +11,11 @@ import { readProgress, type ProgressRecord } from './backup/progress-record.js';
 import type { BackupStep } from './backup/steps.js';
 import { EXIT } from './errors.js';
 import { Volume } from './sets/testing/volume.js';
+import { runElioctl, type RunResult } from './testing/run-elioctl.js';
 import { StubOrigin } from './testing/stub-origin.js';
 
-const main = join(import.meta.dirname, 'main.js');
 const MIB = 1 << 20;
 const NEVER = '';
-
-interface Result {
-  status: number | string;
-  stdout: string;
-  stderr: string;
-}
 
 describe('a backup whose elioctl was killed', function () {
   this.timeout(120_000);
@@ -41,15 +35,9 @@ describe('a backup whose elioctl was killed', function () {
   });
 
   /** Its progress is recorded as often as it can be. */
-  function elioctl(step: BackupStep | '', ...words: string[]): Promise<Result> {
-    const argv = [main, '--socket', join(directory, 'socket'), ...words];
-    const env = { ...process.env, ELIO_TEST_STOP_AT: step, ELIO_TEST_PROGRESS_BYTES: '1' };
-    return new Promise((resolve) => {
-      execFile(process.execPath, argv, { env }, (error, stdout, stderr) => {
-        const status = error ? (error.signal ?? Number(error.code)) : 0;
-        resolve({ status, stdout, stderr });
-      });
-    });
+  function elioctl(step: BackupStep | '', ...words: string[]): Promise<RunResult> {
+    const variables = { ELIO_TEST_STOP_AT: step, ELIO_TEST_PROGRESS_BYTES: '1' };
+    return runElioctl(['--socket', join(directory, 'socket'), ...words], variables);
   }
 
   for (const form of ['raw', 'set'] as const) {

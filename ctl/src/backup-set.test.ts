@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program elioctl against an agent: backups into a set, verification, and restores from it.
 import assert from 'node:assert/strict';
-import { execFile, execFileSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { BackupResult } from './backup/backup.js';
 import { EXIT } from './errors.js';
 import { Volume } from './sets/testing/volume.js';
+import { runElioctl, type RunResult } from './testing/run-elioctl.js';
 import { StubOrigin } from './testing/stub-origin.js';
-
-const main = join(import.meta.dirname, 'main.js');
 
 describe('elioctl with a set', function () {
   this.timeout(60_000);
@@ -28,19 +27,8 @@ describe('elioctl with a set', function () {
     rmSync(directory, { recursive: true });
   });
 
-  interface Result {
-    status: number;
-    stdout: string;
-    stderr: string;
-  }
-
-  function elioctl(...words: string[]): Promise<Result> {
-    const argv = [main, '--socket', join(directory, 'socket'), ...words];
-    return new Promise((resolve) => {
-      execFile(process.execPath, argv, (error, stdout, stderr) => {
-        resolve({ status: error ? Number(error.code) : 0, stdout, stderr });
-      });
-    });
+  function elioctl(...words: string[]): Promise<RunResult> {
+    return runElioctl(['--socket', join(directory, 'socket'), ...words]);
   }
 
   async function backUp(...words: string[]): Promise<BackupResult> {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program `elioctl backups`, on sets that are there.
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,23 +8,7 @@ import { EXIT } from './errors.js';
 import { BackupSet } from './sets/set.js';
 import { SetTarget } from './sets/set-target.js';
 import { cookieOf, ORIGIN, Volume } from './sets/testing/volume.js';
-
-const main = join(import.meta.dirname, 'main.js');
-
-interface Result {
-  status: number;
-  stdout: string;
-  stderr: string;
-}
-
-function elioctl(words: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Result> {
-  return new Promise((resolve) => {
-    const options = { env: { ...process.env, ...env } };
-    execFile(process.execPath, [main, ...words], options, (error, stdout, stderr) => {
-      resolve({ status: error ? Number(error.code) : 0, stdout, stderr });
-    });
-  });
-}
+import { runElioctl } from './testing/run-elioctl.js';
 
 describe('elioctl backups', function () {
   this.timeout(60_000);
@@ -52,19 +35,19 @@ describe('elioctl backups', function () {
 
   /** It fails with one line. */
   async function refused(status: number, message: RegExp, ...words: string[]): Promise<void> {
-    const result = await elioctl(words);
+    const result = await runElioctl(words);
     assert.equal(result.status, status, result.stderr);
     assert.match(result.stderr, message);
     assert.equal(result.stderr.trimEnd().split('\n').length, 1, result.stderr);
   }
 
   it('lists a set and shows one of it', async () => {
-    const { stdout } = await elioctl(['backups', 'list', set]);
+    const { stdout } = await runElioctl(['backups', 'list', set]);
     const rows = stdout.trimEnd().split('\n');
     assert.equal(rows.length, 4);
     assert.match(rows[0] ?? '', /^ID +TYPE +PARENT +CREATED +HOST +DEVICE +VOLUME +ON DISK$/);
     assert.match(rows[2] ?? '', /^2 +incremental +1 +\S+Z +db1 +\/dev\/vdb1 +3\.0 MiB/);
-    const list = await elioctl(['backups', 'list', '--output', 'json', set]);
+    const list = await runElioctl(['backups', 'list', '--output', 'json', set]);
     const entries = JSON.parse(list.stdout) as Record<string, unknown>[];
     assert.deepEqual(
       entries.map(({ id, type, parent }) => [id, type, parent]),
@@ -74,20 +57,20 @@ describe('elioctl backups', function () {
         [3, 'incremental', 2],
       ],
     );
-    const show = await elioctl(['backups', 'show', '--output', 'json', `${set}@2`]);
+    const show = await runElioctl(['backups', 'show', '--output', 'json', `${set}@2`]);
     const manifest = JSON.parse(show.stdout) as Record<string, unknown>;
     assert.deepEqual(manifest['cookie'], cookieOf(2));
     assert.deepEqual(manifest['chain'], [1, 2]);
   });
 
   it('checks a set, or what one backup is made of', async () => {
-    assert.equal((await elioctl(['backups', 'check', set])).status, EXIT.ok);
-    assert.equal((await elioctl(['verify', set])).status, EXIT.ok);
+    assert.equal((await runElioctl(['backups', 'check', set])).status, EXIT.ok);
+    assert.equal((await runElioctl(['verify', set])).status, EXIT.ok);
     truncateSync(join(set, '000003.qcow2'), 1000);
-    await elioctl(['backups', 'check', `${set}@2`]).then(({ status }) => {
+    await runElioctl(['backups', 'check', `${set}@2`]).then(({ status }) => {
       assert.equal(status, EXIT.ok);
     });
-    const { status, stdout, stderr } = await elioctl(['backups', 'check', '--output=json', set]);
+    const { status, stdout, stderr } = await runElioctl(['backups', 'check', '--output=json', set]);
     assert.equal(status, EXIT.failed);
     assert.match(stderr, /1 of 3 backups are damaged: 000003\.qcow2 is altered/);
     const verdicts = JSON.parse(stdout) as { verdict: string }[];
@@ -96,22 +79,22 @@ describe('elioctl backups', function () {
       ['ok', 'ok', 'wrong'],
     );
     await refused(EXIT.state, /000003\.qcow2 is altered/, 'verify', set);
-    assert.equal((await elioctl(['verify', `${set}@2`])).status, EXIT.ok);
+    assert.equal((await runElioctl(['verify', `${set}@2`])).status, EXIT.ok);
   });
 
   it('prunes when it is told to, and says before what would go', async () => {
     const prune = ['backups', 'prune', '--keep-last', '2', set];
     await refused(EXIT.usage, /no way back to the state of backup 1.*--yes/, ...prune);
-    const plan = await elioctl([...prune, '--dry-run']);
+    const plan = await runElioctl([...prune, '--dry-run']);
     assert.equal(plan.stdout, `would be done in ${set}: backup 1 merged into backup 2\n`);
-    const { stdout } = await elioctl([...prune, '--yes', '--output', 'json']);
+    const { stdout } = await runElioctl([...prune, '--yes', '--output', 'json']);
     assert.deepEqual(JSON.parse(stdout), {
       directory: set,
       kept: [2, 3],
       gone: [1],
       merged: [[1, 2]],
     });
-    assert.equal((await elioctl(['backups', 'check', set])).status, EXIT.ok);
+    assert.equal((await runElioctl(['backups', 'check', set])).status, EXIT.ok);
     await refused(EXIT.usage, /give --keep-last/, 'backups', 'prune', set);
   });
 
@@ -120,9 +103,9 @@ describe('elioctl backups', function () {
     await refused(EXIT.state, /no backup builds on it/, 'backups', 'merge', '--yes', `${set}@3`);
     await refused(EXIT.notFound, /no backup 9/, 'backups', 'merge', '--yes', `${set}@9`);
     const words = ['backups', 'merge', '--yes', '--into', 'predecessor', `${set}@3`];
-    const { stdout } = await elioctl(words);
+    const { stdout } = await runElioctl(words);
     assert.equal(stdout, `${set}: backup 2 merged into backup 3\n`);
-    assert.equal((await elioctl(['backups', 'check', set])).status, EXIT.ok);
+    assert.equal((await runElioctl(['backups', 'check', set])).status, EXIT.ok);
   });
 
   it('says what it does not find, and what is in use', async () => {
@@ -132,19 +115,19 @@ describe('elioctl backups', function () {
     const held = await BackupSet.open(set, 'write');
     await refused(EXIT.busy, /in use by another elioctl/, 'backups', 'check', set);
     await refused(EXIT.busy, /in use/, 'backups', 'prune', '--yes', '--keep-last=1', set);
-    assert.equal((await elioctl(['backups', 'list', set])).status, EXIT.ok);
+    assert.equal((await runElioctl(['backups', 'list', set])).status, EXIT.ok);
     await held.close();
     assert.ok(!readdirSync(set).includes('.lock'));
   });
 
   it('names the package that is missing', async () => {
-    const { status, stderr } = await elioctl(['backups', 'check', set], { PATH: '/nowhere' });
+    const { status, stderr } = await runElioctl(['backups', 'check', set], { PATH: '/nowhere' });
     assert.equal(status, EXIT.failed);
     assert.match(stderr, /^elioctl: the program qemu-nbd is missing.*qemu-utils\n$/);
   });
 
   it('tells what to type instead of mounting', async () => {
-    const { status, stdout } = await elioctl(['backups', 'mount', '--dry-run', set, directory]);
+    const { status, stdout } = await runElioctl(['backups', 'mount', '--dry-run', set, directory]);
     assert.equal(status, EXIT.ok);
     assert.match(stdout, /^qemu-nbd --read-only .*000003\.qcow2$/m);
   });

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program elioctl restores backups, of both forms, to a device of an agent: what it sends, and what it says.
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -9,9 +8,9 @@ import { join } from 'node:path';
 import { CHUNK_SIZE } from '../../agent/src/services/chunks.js';
 import { EXIT } from './errors.js';
 import { Volume } from './sets/testing/volume.js';
+import { runElioctl, type RunResult } from './testing/run-elioctl.js';
 import { StubOrigin } from './testing/stub-origin.js';
 
-const main = join(import.meta.dirname, 'main.js');
 /** More chunks than one stream takes at a time, and a last one that is shorter. */
 const sizeBytes = 40 * CHUNK_SIZE + 4096;
 const TARGET = '/dev/vdc1';
@@ -37,19 +36,8 @@ describe('elioctl restore', function () {
     rmSync(directory, { recursive: true });
   });
 
-  interface Result {
-    status: number;
-    stdout: string;
-    stderr: string;
-  }
-
-  function elioctl(...words: string[]): Promise<Result> {
-    const argv = [main, '--socket', join(directory, 'socket'), ...words];
-    return new Promise((resolve) => {
-      execFile(process.execPath, argv, (error, stdout, stderr) => {
-        resolve({ status: error ? Number(error.code) : 0, stdout, stderr });
-      });
-    });
+  function elioctl(...words: string[]): Promise<RunResult> {
+    return runElioctl(['--socket', join(directory, 'socket'), ...words]);
   }
 
   async function backUp(name: string): Promise<string> {
@@ -59,7 +47,7 @@ describe('elioctl restore', function () {
     return path.replace(/\/$/, '');
   }
 
-  async function restore(backup: string, ...words: string[]): Promise<Restored & Result> {
+  async function restore(backup: string, ...words: string[]): Promise<Restored & RunResult> {
     origin.restoredBytes = 0;
     const argv = ['restore', '--yes', '--output=json', ...words, backup, TARGET];
     const result = await elioctl(...argv);
