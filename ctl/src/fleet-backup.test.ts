@@ -12,7 +12,6 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -21,6 +20,7 @@ import { BackupLock } from './backup/lock.js';
 import { makeCertificates } from './certificates.js';
 import { EXIT } from './errors.js';
 import { Volume } from './sets/testing/volume.js';
+import { deadPort } from './testing/dead-port.js';
 import { StubOrigin } from './testing/stub-origin.js';
 
 const main = join(import.meta.dirname, 'main.js');
@@ -56,15 +56,6 @@ interface Report {
   counts: Record<string, number>;
   sent_bytes: number;
   backups: Row[];
-}
-
-/** A port on which nobody listens. */
-async function deadPort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' && address ? address.port : 0;
 }
 
 describe('elioctl fleet backup', function () {

@@ -3,11 +3,11 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { makeCertificates } from './certificates.js';
 import { EXIT } from './errors.js';
+import { deadPort } from './testing/dead-port.js';
 import { StubAgent, stubSnapshot } from './testing/stub-agent.js';
 
 const main = join(import.meta.dirname, 'main.js');
@@ -26,15 +26,6 @@ function run(program: string, args: readonly string[], input = ''): Promise<Resu
     });
     child.stdin?.end(input);
   });
-}
-
-/** A port on which nobody listens. */
-async function deadPort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' && address ? address.port : 0;
 }
 
 describe('elioctl with a fleet', function () {

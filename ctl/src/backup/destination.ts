@@ -3,11 +3,12 @@
 // FILE.partial and FILE.next (a full: the file and its manifest). At each moment the manifest is that of the file, or a
 // complete journal or a FILE.next says how to get there. FILE.progress tells how far a journal or FILE.partial is that is not
 // complete: a run that finds it goes on there, or throws both away. Who only reads leaves them.
-import { access, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { isErrnoException } from '../../../agent/src/errors.js';
 import { syncDirectory, writeFileAtomically } from '../../../agent/src/os/atomic-file.js';
 import { CliError, EXIT, messageOf } from '../errors.js';
+import { exists } from '../files.js';
 import { CHUNK_SIZE, chunkDigest } from '../../../agent/src/services/chunks.js';
 import { ChunkDigests } from './digests.js';
 import type { Blocks } from './blocks.js';
@@ -38,16 +39,6 @@ import { BrokenTransferError } from './stream.js';
 import { cutPartial } from './unfinished-file.js';
 import type { BackupBase, BackupContent, BackupTarget, WrittenBackup } from './target.js';
 import { FileContent } from './file-content.js';
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return true;
-  } catch (error) {
-    if (isErrnoException(error) && error.code === 'ENOENT') return false;
-    throw error;
-  }
-}
 
 /** What was proven of an unfinished transfer. */
 type TakenUp =

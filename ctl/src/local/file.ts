@@ -4,7 +4,7 @@ import { open, realpath, rename, rm, stat, type FileHandle } from 'node:fs/promi
 import { basename, dirname, join } from 'node:path';
 import { syncDirectory } from '../../../agent/src/os/atomic-file.js';
 import { CliError, EXIT } from '../errors.js';
-import { exists } from '../sets/files.js';
+import { exists } from '../files.js';
 import { parseName } from '../sets/names.js';
 import type { Content } from '../backup/blocks.js';
 import { writeBlocks } from '../backup/file-io.js';

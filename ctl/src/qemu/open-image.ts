@@ -4,6 +4,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isErrnoException } from '../../../agent/src/errors.js';
 import { CliError } from '../errors.js';
 import { NbdClient } from '../nbd/client.js';
@@ -21,10 +22,6 @@ export interface OpenOptions {
   alone?: boolean;
   /** Offer allocated(). */
   allocation?: boolean;
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** The server's process, and what it said before its end. */

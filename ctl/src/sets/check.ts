@@ -6,7 +6,7 @@ import { Progress } from '../progress.js';
 import { checkImage } from '../qemu/qcow2.js';
 import { requireTools } from '../qemu/tools.js';
 import { differingChunks } from './image-content.js';
-import { exists } from './files.js';
+import { exists } from '../files.js';
 import type { SetManifest } from './manifest.js';
 import type { BackupSet } from './set.js';
 import { SumsReader } from './sums-file.js';

@@ -3,7 +3,7 @@
 import { rename, rm } from 'node:fs/promises';
 import { syncDirectory } from '../../../agent/src/os/atomic-file.js';
 import { atStep } from '../backup/steps.js';
-import { exists } from './files.js';
+import { exists } from '../files.js';
 import { BackupPaths } from './names.js';
 import { removeProgress } from '../backup/progress-record.js';
 

@@ -14,7 +14,7 @@ import { zeroRuns } from '../backup/zero-runs.js';
 import type { NbdClient } from '../nbd/client.js';
 import { OpenImage } from '../qemu/open-image.js';
 import { chunkLength, type ChunkSum } from './chunk-sums.js';
-import { exists, syncFile } from './files.js';
+import { exists, syncFile } from '../files.js';
 import { partsOf, readHeld } from './held-data.js';
 import {
   parseSetManifest,

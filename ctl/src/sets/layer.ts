@@ -10,7 +10,7 @@ import type { NbdClient } from '../nbd/client.js';
 import { OpenImage } from '../qemu/open-image.js';
 import { createImage } from '../qemu/qcow2.js';
 import { ChunkHasher, type ChunkSum } from './chunk-sums.js';
-import { syncFile } from './files.js';
+import { syncFile } from '../files.js';
 import { BackupPaths } from './names.js';
 import { SumsWriter, type SumsSummary } from './sums-file.js';
 import type { LayerPart } from './unfinished-layer.js';

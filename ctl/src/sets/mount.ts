@@ -2,10 +2,11 @@
 // A look at the files of a backup: it becomes a read-only block device of this machine, which is mounted read-only.
 import { readdir, readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { CliError, EXIT } from '../errors.js';
 import { imageName } from '../qemu/qcow2.js';
 import { qemuFailure, qemuMessage, runTool } from '../qemu/tools.js';
-import { exists } from './files.js';
+import { exists } from '../files.js';
 
 const APPEAR_MS = 5000;
 const POLL_MS = 50;
@@ -20,10 +21,6 @@ const OPTIONS: Readonly<Record<string, string>> = {
 
 function mountOptions(filesystem: string): string {
   return OPTIONS[filesystem] ?? 'ro';
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 async function run(program: string, ...args: string[]): Promise<string> {

@@ -5,7 +5,7 @@
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { finishDrop, putInPlace } from './commit.js';
-import { exists } from './files.js';
+import { exists } from '../files.js';
 import { finishFold, readFoldJournal } from './fold.js';
 import { readProgress, type ProgressRecord } from '../backup/progress-record.js';
 import { BackupPaths, parseName, PROGRESS_SUFFIX } from './names.js';

@@ -20,7 +20,7 @@ import type {
 import { CliError, EXIT } from '../errors.js';
 import { qemuVersion, requireTools } from '../qemu/tools.js';
 import { putInPlace } from './commit.js';
-import { exists } from './files.js';
+import { exists } from '../files.js';
 import { removeParts, writeLayer, type Layer } from './layer.js';
 import { checksumsOf, serializeSetManifest, type SetManifest } from './manifest.js';
 import { findUnfinished, type UnfinishedBackup } from './recovery.js';

@@ -5,7 +5,7 @@ import { basename, join } from 'node:path';
 import { BackupLock } from '../backup/lock.js';
 import { CliError, EXIT, messageOf } from '../errors.js';
 import { readHeader } from '../qemu/qcow2.js';
-import { exists } from './files.js';
+import { exists } from '../files.js';
 import { readFoldJournal } from './fold.js';
 import { parseSetManifest, type SetManifest } from './manifest.js';
 import { BackupPaths, MANIFEST_SUFFIX, parseName } from './names.js';

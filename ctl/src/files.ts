@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Small steps with files that the parts of a set share.
+// Small steps with files.
 import { access, open } from 'node:fs/promises';
-import { isErrnoException } from '../../../agent/src/errors.js';
+import { isErrnoException } from '../../agent/src/errors.js';
 
 export async function exists(path: string): Promise<boolean> {
   try {
