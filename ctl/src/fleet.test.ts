@@ -20,7 +20,9 @@ interface Result {
 
 function run(program: string, args: readonly string[], input = ''): Promise<Result> {
   return new Promise((resolve) => {
-    const env = { ...process.env, TERM: 'xterm' };
+    // Not what the environment of this test thinks of colours: a CI has none.
+    const unset = { CI: undefined, NO_COLOR: undefined, FORCE_COLOR: undefined };
+    const env = { ...process.env, ...unset, TERM: 'xterm' };
     const child = execFile(program, args, { env }, (error, stdout, stderr) => {
       resolve({ status: error ? Number(error.code) : 0, stdout, stderr });
     });

@@ -8,6 +8,9 @@ import type { SuiteResult } from './runner.js';
 
 const [name = '', directory = '', timeoutMs = '', ...files] = process.argv.slice(2);
 
+/** So much of a failure's message stands in the summary; the report has all of it. */
+const MESSAGE_LENGTH = 1000;
+
 class SuiteReporter extends Mocha.reporters.Spec {
   readonly #xml: Mocha.reporters.XUnit;
 
@@ -19,7 +22,7 @@ class SuiteReporter extends Mocha.reporters.Spec {
     runner.on('test end', ({ title, state }) => tests.push({ title, passed: state === 'passed' }));
     const failures: string[] = [];
     runner.on('fail', (failed: Mocha.Runnable, error: unknown) => {
-      const [message = ''] = String(error).split('\n');
+      const message = String(error).replaceAll(/\s+/g, ' ').slice(0, MESSAGE_LENGTH);
       failures.push(`${failed.fullTitle()}: ${message}`);
     });
     runner.once('end', () => {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { SetupSnapshotRequest } from '../../../proto/gen/elio/v1/snapshot.js';
 import { hostsOf } from '../connection.js';
 import { Volume } from '../sets/testing/volume.js';
 import { StubOrigin } from '../testing/stub-origin.js';
@@ -35,6 +36,9 @@ describe('a stream of blocks', () => {
     const connection = host?.connect();
     assert.ok(connection);
     const { signal } = new AbortController();
+    await connection.snapshots.setupSnapshot(
+      SetupSnapshotRequest.fromPartial({ blockDevice: '/dev/vdb1' }),
+    );
     const pacer = new Pacer(bytesPerSecond, clock);
     const stream = await openBlockStream(connection, { minor: 0 }, signal, pacer);
     for await (const { kind } of stream.blocks) assert.ok(kind);
