@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { crc32 } from 'node:zlib';
 import { BLOCK_SIZE } from '../driver/layout.js';
 import { RunList, type BlockRun } from './run-list.js';
-
-const MAGIC = 0x4d43_4c45;
-const HEADER_SIZE = 24;
-const ENTRY_SIZE = 16;
 
 /** A set of blocks of a volume, those that changed between two snapshot instants, say: ascending runs that never touch. */
 export class ChangeMap {
@@ -119,34 +114,6 @@ export class ChangeMap {
     const beyond =
       this.runs.end === this.nrBlocks ? BigInt(this.nrBlocks * BLOCK_SIZE) - sizeBytes : 0n;
     return BigInt(blocks * BLOCK_SIZE) - beyond;
-  }
-
-  serialize(): Buffer {
-    const buffer = Buffer.alloc(HEADER_SIZE + this.runs.length * ENTRY_SIZE);
-    buffer.writeUInt32LE(MAGIC, 0);
-    buffer.writeBigUInt64LE(BigInt(this.nrBlocks), 8);
-    buffer.writeBigUInt64LE(BigInt(this.runs.length), 16);
-    for (let i = 0; i < this.runs.length; i += 1) {
-      buffer.writeBigUInt64LE(BigInt(this.runs.firstOf(i)), HEADER_SIZE + i * ENTRY_SIZE);
-      buffer.writeBigUInt64LE(BigInt(this.runs.countOf(i)), HEADER_SIZE + i * ENTRY_SIZE + 8);
-    }
-    buffer.writeUInt32LE(crc32(buffer.subarray(8)), 4);
-    return buffer;
-  }
-
-  /** Throws when the bytes are not exactly what serialize() made. */
-  static parse(buffer: Buffer): ChangeMap {
-    const sound =
-      buffer.length >= HEADER_SIZE &&
-      buffer.readUInt32LE(0) === MAGIC &&
-      buffer.readUInt32LE(4) === crc32(buffer.subarray(8)) &&
-      BigInt(buffer.length - HEADER_SIZE) === buffer.readBigUInt64LE(16) * BigInt(ENTRY_SIZE);
-    if (!sound) throw new Error('damaged change map');
-    const runs = new RunList((buffer.length - HEADER_SIZE) / ENTRY_SIZE);
-    for (let at = HEADER_SIZE; at < buffer.length; at += ENTRY_SIZE) {
-      runs.add(Number(buffer.readBigUInt64LE(at)), Number(buffer.readBigUInt64LE(at + 8)));
-    }
-    return ChangeMap.fromRuns(Number(buffer.readBigUInt64LE(8)), runs);
   }
 }
 

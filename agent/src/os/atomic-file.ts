@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { mkdir, open, rename } from 'node:fs/promises';
+import { mkdir, open, rename, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { KeyedMutex } from './semaphore.js';
 
@@ -19,13 +19,17 @@ export async function syncDirectory(path: string): Promise<void> {
 /** Replaces a file as a whole: after a crash it has its old or its new content. Only its owner may read it, without another mode. */
 export function writeFileAtomically(
   path: string,
-  data: string | Buffer,
+  data: string | Iterable<Buffer>,
   mode = 0o600,
 ): Promise<void> {
   return writers.run(path, () => replaceFile(path, data, mode));
 }
 
-async function replaceFile(path: string, data: string | Buffer, mode: number): Promise<void> {
+async function replaceFile(
+  path: string,
+  data: string | Iterable<Buffer>,
+  mode: number,
+): Promise<void> {
   const directory = dirname(path);
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const temporary = `${path}.tmp`;
@@ -33,7 +37,7 @@ async function replaceFile(path: string, data: string | Buffer, mode: number): P
   try {
     // Neither a umask nor what a crash has left decides.
     await file.chmod(mode);
-    await file.writeFile(data);
+    await writeFile(file, data);
     await file.sync();
   } finally {
     await file.close();

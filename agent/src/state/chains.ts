@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { randomBytes } from 'node:crypto';
+import { createReadStream } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -7,6 +8,7 @@ import type { Cookie } from '../../../proto/gen/elio/v1/types.js';
 import { blocksOf, ChangeMap } from '../changes/change-map.js';
 import type { BlockRun } from '../changes/run-list.js';
 import { readChangeMap } from '../changes/cow-file.js';
+import { parseChangeMap, serializeChangeMap } from '../changes/map-file.js';
 import { isErrnoException } from '../errors.js';
 import { writeFileAtomically } from '../os/atomic-file.js';
 
@@ -123,7 +125,8 @@ export class ChainStore {
     if (position.seqId === fromSeqId + 1n) {
       const map = await this.mapOf(chain, pending.oldCowFile.path, position);
       // Without the map the chain is broken here, and the missing file says so.
-      if (map) await writeFileAtomically(this.mapPath(chain.uuid, fromSeqId), map.serialize());
+      if (map)
+        await writeFileAtomically(this.mapPath(chain.uuid, fromSeqId), serializeChangeMap(map));
       chain.hidden = await hiddenAt(position);
       chain.nonces[String(position.seqId)] = pending.nonce;
       chain.oldCowFile = pending.oldCowFile;
@@ -199,7 +202,7 @@ export class ChainStore {
 
   private async readMap(position: Position, fromSeqId: bigint): Promise<ChangeMap> {
     try {
-      return ChangeMap.parse(await readFile(this.mapPath(position.uuid, fromSeqId)));
+      return await parseChangeMap(createReadStream(this.mapPath(position.uuid, fromSeqId)));
     } catch (error) {
       throw new ChangesUnknownError(
         `the change map from snapshot ${String(fromSeqId)} to the next is missing or damaged`,
