@@ -113,6 +113,7 @@ describe('what is allocated', () => {
         header = content.value;
         continue;
       }
+      if (content.$case === 'digest') continue;
       const data = content.$case === 'data' ? content.value.data : Buffer.alloc(0);
       parts.push({
         kind: content.$case,

@@ -131,10 +131,21 @@ describe('the image of a filesystem', () => {
     let readBytes = 0;
     let skippedBytes = 0;
     let end = 0;
+    /** What came of each MiB, by its first byte; and those of which data came, but no checksum yet. */
+    const sent = new Map<number, Buffer[]>();
+    const hasData = new Set<number>();
     for await (const { content } of call as AsyncIterable<ReadBlocksResponse>) {
       assert.ok(content);
       if (content.$case === 'header') {
         seen.header = content.value;
+        continue;
+      }
+      if (content.$case === 'digest') {
+        const at = Number(content.value.offsetBytes);
+        const parts = sent.get(at) ?? [];
+        const wanted = createHash('sha256').update(Buffer.concat(parts)).digest();
+        assert.deepEqual(content.value.sha256, wanted, `of the MiB at ${String(at)}`);
+        hasData.delete(at);
         continue;
       }
       const offset = Number(content.value.offsetBytes);
@@ -143,15 +154,23 @@ describe('the image of a filesystem', () => {
         content.value.data.copy(target, offset);
         end = offset + content.value.data.length;
         readBytes += end - offset;
+        hasData.add(offset - (offset % MIB));
       } else {
         end = offset + Number(content.value.lengthBytes);
         if (content.$case === 'hole') target.fill(0, offset, end);
         if (content.$case === 'hole') readBytes += end - offset;
         else skippedBytes += end - offset;
       }
+      if (content.$case === 'skipped') continue;
+      for (let at = offset; at < end; at += MIB - (at % MIB)) {
+        const chunk = at - (at % MIB);
+        const part = target.subarray(at, Math.min(end, chunk + MIB));
+        sent.set(chunk, [...(sent.get(chunk) ?? []), Buffer.from(part)]);
+      }
     }
     assert.ok(seen.header);
     assert.equal(Number(seen.header.totalBytes), readBytes + skippedBytes);
+    assert.deepEqual([...hasData], []);
     assert.equal(Number(seen.header.skippedBytes), skippedBytes);
     return { header: seen.header, readBytes, skippedBytes };
   }

@@ -10,6 +10,7 @@ import { serverStream } from '../server/rpc.js';
 import { splitByAllocation, type Allocations } from './allocations.js';
 import { streamBlocks } from './block-stream.js';
 import { changesSince, insistOnCookie, startingBlock } from './positions.js';
+import { withDigests } from './stream-digests.js';
 import type { Streams } from './streams.js';
 import type { Trackers } from './trackers.js';
 
@@ -60,7 +61,7 @@ export class DataService {
           },
         },
       };
-      for await (const message of streamBlocks(image, map, sizeBytes, skipped)) {
+      for await (const message of withDigests(streamBlocks(image, map, sizeBytes, skipped))) {
         yield message;
         if (message.content?.$case === 'data') this.countSent(message.content.value.data.length);
         // The client took it: a snapshot that is read is in use.

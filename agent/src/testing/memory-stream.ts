@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // memory-stream.js ADDRESS BYTES: an agent whose only answer is ReadBlocks, with so many bytes out of its memory, in the same
 // messages and with the same checksums as a real one: what a stream costs without a device.
-import { Readable } from 'node:stream';
 import { crc32 } from 'node:zlib';
 import type { ReadBlocksResponse } from '../../../proto/gen/elio/v1/data.js';
 import { loadConfig } from '../config.js';
@@ -9,6 +8,7 @@ import { createLog } from '../log.js';
 import { AgentServer, type Services } from '../server/server.js';
 import { serverStream } from '../server/rpc.js';
 import { PIECE_SIZE } from '../services/block-stream.js';
+import { withDigests } from '../services/stream-digests.js';
 
 const [address = '', bytes = ''] = process.argv.slice(2);
 const total = Number(bytes);
@@ -43,7 +43,7 @@ const services: Services = {
   changes: none,
   events: none,
   restores: none,
-  data: { handlers: () => ({ readBlocks: serverStream(() => Readable.from(messages())) }) },
+  data: { handlers: () => ({ readBlocks: serverStream(() => withDigests(messages())) }) },
 };
 const config = await loadConfig(undefined);
 const server = new AgentServer(createLog('warn'), config.limits, () => undefined, services);

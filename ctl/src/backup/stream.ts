@@ -6,6 +6,8 @@ import type {
   ReadBlocksRequest,
   ReadBlocksResponse,
 } from '../../../proto/gen/elio/v1/data.js';
+import { CHUNK_SIZE } from '../../../agent/src/services/chunks.js';
+import { StreamDigests, type StreamDigest } from '../../../agent/src/services/stream-digests.js';
 import type { Connection } from '../connection.js';
 import { CliError } from '../errors.js';
 import { fromGrpc, isBrokenConnection } from '../grpc-errors.js';
@@ -25,6 +27,46 @@ export interface BlockStream {
 
 function broken(what: string): CliError {
   return new CliError(`the stream from the agent is not whole: ${what}; run the command again`);
+}
+
+/** Compares the checksums that the agent sends with what came. */
+class DigestCheck {
+  private digests = new StreamDigests();
+  /** Of chunks that are complete, and whose checksum has not come yet. */
+  private readonly computed = new Map<number, Promise<Buffer>>();
+
+  private keep(digests: readonly StreamDigest[]): void {
+    for (const { index, sha256 } of digests) this.computed.set(index, sha256);
+  }
+
+  add(piece: Blocks): void {
+    if (piece.kind === 'skipped') return;
+    this.keep(this.digests.add(piece.offset, piece.kind === 'data' ? piece.data : piece.length));
+  }
+
+  /** Rejects with CliError when it is not the checksum of the chunk. */
+  async check(offset: number, sha256: Buffer): Promise<void> {
+    const index = offset / CHUNK_SIZE;
+    if (index === this.digests.index) this.keep(this.digests.finish());
+    const computed = await this.computed.get(index);
+    this.computed.delete(index);
+    if (computed?.equals(sha256) !== true) {
+      throw broken(`the MiB at byte ${String(offset)} has a wrong checksum`);
+    }
+  }
+
+  /** Throws CliError when a checksum did not come. */
+  finish(): void {
+    this.keep(this.digests.finish());
+    const [index] = this.computed.keys();
+    if (index === undefined) return;
+    throw broken(`the checksum of the MiB at byte ${String(index * CHUNK_SIZE)} did not come`);
+  }
+
+  beginAnew(): void {
+    this.digests = new StreamDigests();
+    this.computed.clear();
+  }
 }
 
 type MessageContent = NonNullable<ReadBlocksResponse['content']>;
@@ -129,6 +171,7 @@ export async function openBlockStream(
   const { header } = call;
   const totalBytes = Number(header.totalBytes);
   const startBytes = Number(request.startingOffsetBytes ?? 0n);
+  const digests = new DigestCheck();
   let sentBytes = 0;
 
   /** The next message, of another call if this one breaks before it. */
@@ -141,6 +184,8 @@ export async function openBlockStream(
         call.close();
         const rest = end === 0 ? request : { ...request, startingOffsetBytes: BigInt(end) };
         call = await reopenCall(connection, rest, header, error, signal);
+        // The checksums of the new call are of what it sends itself.
+        digests.beginAnew();
       }
     }
   }
@@ -153,6 +198,10 @@ export async function openBlockStream(
         const content = await next(end);
         if (content === 'end') break;
         if (content.$case === 'header') throw broken('two headers');
+        if (content.$case === 'digest') {
+          await digests.check(Number(content.value.offsetBytes), content.value.sha256);
+          continue;
+        }
         if (content.$case === 'skipped' && request.allocatedOnly !== true) {
           throw broken('blocks are left out that were asked for');
         }
@@ -169,6 +218,7 @@ export async function openBlockStream(
           sentBytes += content.value.data.length;
           await pacer?.take(content.value.data.length, signal);
         }
+        digests.add(piece);
         end = offset + lengthOf(piece);
         coveredBytes += lengthOf(piece);
         yield piece;
@@ -176,6 +226,7 @@ export async function openBlockStream(
       if (coveredBytes !== totalBytes || end > Number(header.volumeSizeBytes)) {
         throw broken(`${String(coveredBytes)} of ${String(totalBytes)} bytes came`);
       }
+      digests.finish();
     } finally {
       call.close();
     }

@@ -7,6 +7,7 @@ import { Server, ServerCredentials, status, type handleUnaryCall } from '@grpc/g
 import { crc32 } from 'node:zlib';
 import { AgentError, toServiceError } from '../../../agent/src/errors.js';
 import { CHUNK_SIZE } from '../../../agent/src/services/chunks.js';
+import { withDigests } from '../../../agent/src/services/stream-digests.js';
 import {
   DataServiceService,
   type DataServiceServer,
@@ -89,6 +90,8 @@ export class StubOrigin {
   aliases: string[] = [];
   /** Devices beside origin and target; a snapshot of them is refused. */
   readonly moreDevices: BlockDevice[] = [];
+  /** What becomes of the messages of a stream on their way. */
+  tamper: (message: ReadBlocksResponse) => ReadBlocksResponse | undefined = (message) => message;
   /** The stream fails behind its first blocks. */
   failsMidway = false;
   /** Where it listens over mTLS. */
@@ -301,7 +304,10 @@ export class StubOrigin {
           };
           call.write({ content: { $case: 'header', value } });
           const failsAt = this.failsMidway ? Math.ceil(blocks.length / 2) : blocks.length;
-          for (const piece of blocks.slice(0, failsAt)) call.write(messageOf(piece));
+          for await (const message of withDigests(blocks.slice(0, failsAt).map(messageOf))) {
+            const sent = this.tamper(message);
+            if (sent) call.write(sent);
+          }
           if (!this.failsMidway) {
             call.end();
             return;
