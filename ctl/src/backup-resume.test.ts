@@ -324,7 +324,26 @@ describe('a backup whose elioctl was killed', function () {
           assert.doesNotMatch(stdout + stderr, /wrong|has no manifest/);
           assert.ok(existsSync(progressFile), words.join(' '));
         }
+        const atOnce = await Promise.all([1, 2, 3].map(() => elioctl(NEVER, 'verify', place)));
+        for (const { status, stderr } of atOnce) assert.equal(status, EXIT.ok, stderr);
         assertWentOn(await backUp(), offset);
+        await assertIsVolume(2);
+      });
+
+      it('is thrown away when the user interrupts the run that goes on', async () => {
+        await backUpAndChange();
+        const former = content(1);
+        await killed('half-streamed');
+        const words = ['--socket', join(directory, 'socket'), 'backup', '/dev/vdb1', place];
+        const interrupt = { ELIO_TEST_STOP_AT: 'gone-on', ELIO_TEST_STOP_BY: 'SIGINT' };
+        const { status, stderr } = await runElioctl(words, interrupt);
+        assert.equal(status, EXIT.interrupted, stderr);
+        assert.ok(!existsSync(progressFile));
+        assert.ok(origin.isIncremental);
+        assert.ok(content(1).equals(former));
+        const next = await backUp();
+        assert.equal(next.resumed_at_bytes, null);
+        assert.equal(next.type, 'incremental', next.reason);
         await assertIsVolume(2);
       });
 

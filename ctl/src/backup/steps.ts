@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where tests break a backup, as a power cut would: ELIO_TEST_STOP_AT names the step at which the process kills itself.
+// Where tests break a backup, as a power cut would: ELIO_TEST_STOP_AT names the step at which the process kills itself;
+// ELIO_TEST_STOP_BY, by which signal, such as the SIGINT of a user.
 
 /** Steps of every backup, in order, that are there whatever its type. */
 const COMMON_STEPS = ['snapshot-taken', 'half-streamed'] as const;
@@ -66,5 +67,6 @@ export type BackupStep =
 
 /** Marks that a step has been reached. */
 export function atStep(step: BackupStep): void {
-  if (process.env['ELIO_TEST_STOP_AT'] === step) process.kill(process.pid, 'SIGKILL');
+  if (process.env['ELIO_TEST_STOP_AT'] !== step) return;
+  process.kill(process.pid, process.env['ELIO_TEST_STOP_BY'] ?? 'SIGKILL');
 }
