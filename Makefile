@@ -59,7 +59,7 @@ matrix: prepare ## the driver's scenarios on every kernel, or on KERNELS="a b", 
 test-long: prepare ## everything at full length on KERNEL: hours; goes on where it was interrupted
 	@ELIO_LENGTH=long node $(harness)/run.js unit
 	@ELIO_LENGTH=long node dist/integration/matrix.js $(KERNEL) $(SCENARIO:%=--scenario %)
-	@ELIO_LENGTH=long node $(harness)/run.js scenario:agent-fuzz scenario:agent scenario:reboot scenario:install
+	@ELIO_LENGTH=long node $(harness)/run.js scenario:agent-fuzz scenario:agent scenario:main-job scenario:reboot scenario:reboot-dracut scenario:install
 
 test-debug: prepare ## the driver's scenarios on kernels that look for errors themselves; goes on where it was interrupted
 	@node dist/integration/matrix.js 6.1-kasan 6.1-kcsan $(SCENARIO:%=--scenario %)

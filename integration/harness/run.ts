@@ -13,8 +13,11 @@ import {
   type Suite,
 } from './runner.js';
 
-/** A processor that is emulated compiles the module for a quarter of an hour: by name, and in `make test-long`, only. */
-const SLOW = new Set(['install']);
+/**
+ * By name, and in `make test-long`, only: a processor that is emulated compiles the module for a quarter of an hour, and the second
+ * kind of initramfs takes a root filesystem of its own.
+ */
+const SLOW = new Set(['install', 'reboot-dracut']);
 
 function suitesOf(word: string): Suite[] {
   const [kind, name] = word.split(':');
