@@ -101,8 +101,8 @@ fleet-stop: build ## end the VMs that `make fleet` started
 demo: prepare ## two VMs: full backup, incremental backup, verification, restore
 	@node dist/integration/demo.js
 
-bench: prepare ## write rate and stream rate, measured in a VM
-	@node dist/integration/bench.js
+bench: prepare ## speed, as ratios measured in VMs: all parts, or PART="stream-rate restore-rate"
+	@node dist/integration/bench.js $(PART)
 
 packages: build ## make Debian packages of module (DKMS), agent, ctl and API in build/packages/
 	@agent/packaging/deb/build.sh build/packages $(VERSION)

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Speed, as ratios measured in one run. The figures of README come from here; build/bench/bench.json holds all of them.
+// bench.js [PART...]: speed, as ratios measured in one run; all parts, or those that are named. The figures of README come from here;
+// build/bench/PART.json holds all that were measured.
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { changeListTargets, measureChangeList } from './bench/change-list.js';
 import { agentLatencyTarget, measureAgentLatency } from './bench/agent-latency.js';
+import { changeListTargets, measureChangeList } from './bench/change-list.js';
 import { helpTimeTarget, measureHelpTime } from './bench/help-time.js';
 import { measureRestoreRate } from './bench/restore-rate.js';
 import {
@@ -16,11 +17,42 @@ import { measureWriteRates, targets, type WriteRates } from './bench/write-rate.
 import { repository } from './harness/cache.js';
 import { say } from './harness/process.js';
 
-const directory = join(repository, 'build', 'bench');
-rmSync(directory, { recursive: true, force: true });
-mkdirSync(directory, { recursive: true });
+/** What was measured: figures for programs, and in words. */
+interface Measured {
+  figures: unknown;
+  words: string;
+}
 
-function row(rates: WriteRates): string {
+function missed(met: boolean): string {
+  return met ? '' : ': missed';
+}
+
+async function helpTime(): Promise<Measured> {
+  const figures = await measureHelpTime();
+  const { ratio } = figures;
+  const limit = `at most ${helpTimeTarget.toFixed(1)}${missed(ratio <= helpTimeTarget)}`;
+  const words = `\`elioctl --help\` takes ${ratio.toFixed(2)} times the processor time of \`node -e 0\` (${limit}).`;
+  return { figures, words };
+}
+
+async function changeList(): Promise<Measured> {
+  const figures = await measureChangeList();
+  const { extents, seconds, mib } = figures;
+  const timeLimit = `at most ${changeListTargets.seconds.toFixed(1)}${missed(seconds <= changeListTargets.seconds)}`;
+  const memoryLimit = `at most ${String(changeListTargets.mib)}${missed(mib <= changeListTargets.mib)}`;
+  const words = `A list of ${String(extents)} changes of 1 TiB took the agent ${seconds.toFixed(1)} s (${timeLimit}) and ${mib.toFixed(0)} MiB of memory (${memoryLimit}).`;
+  return { figures, words };
+}
+
+async function agentLatency(directory: string): Promise<Measured> {
+  const figures = await measureAgentLatency(directory);
+  const { ratio } = figures;
+  const limit = `at most ${agentLatencyTarget.toFixed(1)}${missed(ratio <= agentLatencyTarget)}`;
+  const words = `GetSnapshot of 50 clients at once takes ${ratio.toFixed(2)} times what an empty call takes (${limit}).`;
+  return { figures, words };
+}
+
+function writeRateRow(rates: WriteRates): string {
   const target = targets[rates.device] ?? {};
   const cell = (key: 'firstWrite' | 'rewrite' | 'incremental' | 'extraReadsPerRewrite'): string => {
     const goal = target[key] ?? 0;
@@ -32,46 +64,73 @@ function row(rates: WriteRates): string {
   return `| ${[rates.device, ...cells].join(' | ')} |`;
 }
 
-function missed(met: boolean): string {
-  return met ? '' : ': missed';
-}
-
-say('measuring how long elioctl --help takes');
-const helpTime = await measureHelpTime();
-say('measuring a list of a million changes');
-const changeList = await measureChangeList();
-say('measuring what GetSnapshot takes beside an empty call');
-const agentLatency = await measureAgentLatency(join(directory, 'agent-latency'));
-say('measuring write rates with the instruction clock, about 10 minutes');
-const writeRates = await measureWriteRates(join(directory, 'write-rate'));
-say('measuring the stream rate over mTLS');
-const streamRate = await measureStreamRate(join(directory, 'stream-rate'));
-say('measuring an incremental backup beside a full one of 1 GiB');
-const incremental = await measureIncrementalTime(join(directory, 'incremental'));
-say('measuring restores over distances');
-const restoreRates = await measureRestoreRate(join(directory, 'restore-rate'));
-const results = {
-  helpTime,
-  changeList,
-  agentLatency,
-  writeRates,
-  streamRate,
-  incremental,
-  restoreRates,
-};
-const json = JSON.stringify(results, undefined, 2);
-writeFileSync(join(directory, 'bench.json'), `${json}\n`);
-const incrementalLimit = incrementalTarget(incremental.fullSeconds);
-console.log(`
-4 KiB random writes, direct, depth 16, relative to the same device untracked (in brackets: at least)
+async function writeRate(directory: string): Promise<Measured> {
+  const figures = await measureWriteRates(directory);
+  const words = `4 KiB random writes, direct, depth 16, relative to the same device untracked (in brackets: at least)
 
 | device | first write | rewrite | incremental | extra reads per rewrite | another, untracked device |
 | --- | --- | --- | --- | --- | --- |
-${writeRates.map(row).join('\n')}
+${figures.map(writeRateRow).join('\n')}
+`;
+  return { figures, words };
+}
 
-An image streams at ${streamRate.ratio.toFixed(2)} of the rate of the same messages out of memory (at least ${streamRateTarget.toFixed(2)}${missed(streamRate.ratio >= streamRateTarget)}): ${streamRate.imageMibPerSecond.toFixed(1)} and ${streamRate.memoryMibPerSecond.toFixed(1)} MiB/s from an emulated machine, for ${streamRate.imageCpuSecondsPerGib.toFixed(0)} and ${streamRate.memoryCpuSecondsPerGib.toFixed(0)} s of processor time per GiB there.
-A full backup of ${incremental.fullMib.toFixed(0)} MiB took ${incremental.fullSeconds.toFixed(1)} s, the incremental one of 1 % changed blocks (${incremental.changedMib.toFixed(1)} MiB) ${incremental.incrementalSeconds.toFixed(1)} s (at most ${incrementalLimit.toFixed(1)}${missed(incremental.incrementalSeconds <= incrementalLimit)}).
-A restore of 64 MiB, verified: ${restoreRates.map(({ roundTripMs, mibPerSecond }) => `${mibPerSecond.toFixed(1)} MiB/s at ${String(roundTripMs)} ms`).join(', ')} of round-trip time beside the emulated network's own.
-A list of ${String(changeList.extents)} changes of 1 TiB took the agent ${changeList.seconds.toFixed(1)} s (at most ${changeListTargets.seconds.toFixed(1)}${missed(changeList.seconds <= changeListTargets.seconds)}) and ${changeList.mib.toFixed(0)} MiB of memory (at most ${String(changeListTargets.mib)}${missed(changeList.mib <= changeListTargets.mib)}).
-\`elioctl --help\` takes ${helpTime.ratio.toFixed(2)} times the processor time of \`node -e 0\` (at most ${helpTimeTarget.toFixed(1)}${missed(helpTime.ratio <= helpTimeTarget)}).
-GetSnapshot of 50 clients at once takes ${agentLatency.ratio.toFixed(2)} times what an empty call takes (at most ${agentLatencyTarget.toFixed(1)}${missed(agentLatency.ratio <= agentLatencyTarget)}).`);
+async function streamRate(directory: string): Promise<Measured> {
+  const figures = await measureStreamRate(directory);
+  const { ratio, imageMibPerSecond, memoryMibPerSecond } = figures;
+  const { imageCpuSecondsPerGib, memoryCpuSecondsPerGib } = figures;
+  const limit = `at least ${streamRateTarget.toFixed(2)}${missed(ratio >= streamRateTarget)}`;
+  const words = `An image streams at ${ratio.toFixed(2)} of the rate of the same messages out of memory (${limit}): ${imageMibPerSecond.toFixed(1)} and ${memoryMibPerSecond.toFixed(1)} MiB/s from an emulated machine, for ${imageCpuSecondsPerGib.toFixed(0)} and ${memoryCpuSecondsPerGib.toFixed(0)} s of processor time per GiB there.`;
+  return { figures, words };
+}
+
+async function incremental(directory: string): Promise<Measured> {
+  const figures = await measureIncrementalTime(directory);
+  const { fullMib, fullSeconds, changedMib, incrementalSeconds } = figures;
+  const most = incrementalTarget(fullSeconds);
+  const limit = `at most ${most.toFixed(1)}${missed(incrementalSeconds <= most)}`;
+  const words = `A full backup of ${fullMib.toFixed(0)} MiB took ${fullSeconds.toFixed(1)} s, the incremental one of 1 % changed blocks (${changedMib.toFixed(1)} MiB) ${incrementalSeconds.toFixed(1)} s (${limit}).`;
+  return { figures, words };
+}
+
+async function restoreRate(directory: string): Promise<Measured> {
+  const figures = await measureRestoreRate(directory);
+  const rates = figures.map(
+    ({ roundTripMs, mibPerSecond }) =>
+      `${mibPerSecond.toFixed(1)} MiB/s at ${String(roundTripMs)} ms`,
+  );
+  const words = `A restore of 64 MiB, verified: ${rates.join(', ')} of round-trip time beside the emulated network's own.`;
+  return { figures, words };
+}
+
+const parts: Record<string, { what: string; measure: (directory: string) => Promise<Measured> }> = {
+  'help-time': { what: 'how long elioctl --help takes', measure: helpTime },
+  'change-list': { what: 'a list of a million changes', measure: changeList },
+  'agent-latency': { what: 'what GetSnapshot takes beside an empty call', measure: agentLatency },
+  'write-rate': {
+    what: 'write rates with the instruction clock, about 10 minutes',
+    measure: writeRate,
+  },
+  'stream-rate': { what: 'the stream rate over mTLS', measure: streamRate },
+  incremental: {
+    what: 'an incremental backup beside a full one of 1 GiB',
+    measure: incremental,
+  },
+  'restore-rate': { what: 'restores over distances', measure: restoreRate },
+};
+
+const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(parts);
+const all = join(repository, 'build', 'bench');
+const results: string[] = [];
+for (const name of names) {
+  const part = parts[name];
+  if (!part) throw new Error(`there is no part "${name}": ${Object.keys(parts).join(', ')}`);
+  say(`measuring ${part.what}`);
+  const directory = join(all, name);
+  rmSync(directory, { recursive: true, force: true });
+  mkdirSync(directory, { recursive: true });
+  const { figures, words } = await part.measure(directory);
+  writeFileSync(`${directory}.json`, `${JSON.stringify(figures, undefined, 2)}\n`);
+  results.push(words);
+}
+console.log(`\n${results.join('\n')}`);

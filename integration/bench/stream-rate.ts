@@ -36,6 +36,8 @@ export function incrementalTarget(fullSeconds: number): number {
 const rounds = 5;
 const streamMib = 64;
 const incrementalMib = 1024;
+/** What is overwritten on it. */
+const fileMib = 800;
 const memoryPort = 7444;
 const memoryAgent = '/opt/elio/dist/agent/src/testing/memory-stream.js';
 
@@ -127,12 +129,12 @@ export async function measureIncrementalTime(directory: string): Promise<Increme
     const data = vm.disk('data');
     const file = join(directory, 'data.img');
     await vm.sh(
-      `${mkfs('ext4', data)} && mkdir /data && mount ${data} /data && fallocate -l ${String(incrementalMib * 0.8)}M /data/file`,
+      `${mkfs('ext4', data)} && mkdir /data && mount ${data} /data && fallocate -l ${String(fileMib)}M /data/file`,
     );
     const elioctl = new RemoteElioctl(host.address, fleet.tls);
     const full = await elioctl.backup('--all', data, file);
     await vm.sh(
-      `fio --name=w --filename=/data/file --rw=randwrite --bs=4k --size=${String(incrementalMib * 0.8)}M --io_size=${String(incrementalMib * 10)}k \
+      `fio --name=w --filename=/data/file --rw=randwrite --bs=4k --size=${String(fileMib)}M --io_size=${String(incrementalMib * 10)}k \
          --direct=1 --ioengine=libaio --iodepth=16 --randseed=1 --fallocate=none > /dev/null && sync`,
       { timeoutMs: 10 * 60_000 },
     );

@@ -79,8 +79,8 @@ export function unitSuite(): Suite {
 const LONGEST = ['main-job', 'reboot', 'backup-sets', 'agent'];
 
 /**
- * A suite for each scenario, those that take longest first. Those that need
- * what only a debug kernel has come after all others, and only when asked for.
+ * A suite for each scenario, those that take longest first. Those that need what only a debug kernel has come after all others, and
+ * only when asked for.
  */
 export function scenarioSuites(kind: 'any kernel' | 'debug kernel' = 'any kernel'): Suite[] {
   const files = compiled(['integration/scenarios'], '.scenario.js');
