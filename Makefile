@@ -10,6 +10,7 @@ KERNELS ?=
 FAULTS ?=
 DISKS ?= data:1024
 CMD ?=
+PART ?=
 VMS ?= 2
 HOURS ?= 1
 SEED ?=
