@@ -60,7 +60,8 @@ async function readAll(api: Api): Promise<Reading> {
   const request = ReadBlocksRequest.fromPartial({ minor: 0 });
   const { messages } = api.stream(DataServiceService.readBlocks, request);
   for await (const { content } of messages) {
-    if (content?.$case === 'data') bytes += content.value.data.length;
+    if (content?.$case === 'data' || content?.$case === 'scattered')
+      bytes += content.value.data.length;
   }
   return { mib: bytes / (1 << 20), seconds: (performance.now() - startMs) / 1000 };
 }

@@ -16,6 +16,7 @@ import {
 } from '../../proto/gen/elio/v1/data.js';
 import { SetupSnapshotRequest, SnapshotServiceService } from '../../proto/gen/elio/v1/snapshot.js';
 import type { Cookie, Extent, Snapshot } from '../../proto/gen/elio/v1/types.js';
+import { piecesIn } from '../../agent/src/services/stream-pieces.js';
 import { Api, ApiError } from '../harness/api.js';
 import { useFleet } from '../harness/scenario.js';
 import type { Vm } from '../harness/vm.js';
@@ -113,14 +114,11 @@ describe('what is allocated', () => {
         header = content.value;
         continue;
       }
-      if (content.$case === 'digest') continue;
-      const data = content.$case === 'data' ? content.value.data : Buffer.alloc(0);
-      parts.push({
-        kind: content.$case,
-        offset: Number(content.value.offsetBytes),
-        length: content.$case === 'data' ? data.length : Number(content.value.lengthBytes),
-        data,
-      });
+      for (const piece of piecesIn(content)) {
+        const data = piece.kind === 'data' ? piece.data : Buffer.alloc(0);
+        const length = piece.kind === 'data' ? data.length : piece.length;
+        parts.push({ kind: piece.kind, offset: piece.offset, length, data });
+      }
     }
     assert.ok(header);
     let end = 0;

@@ -6,16 +6,18 @@ import type { ReadBlocksResponse } from '../../../proto/gen/elio/v1/data.js';
 import { ChangeMap, extentOf } from '../changes/change-map.js';
 import { BLOCK_SIZE } from '../driver/layout.js';
 import { alignedBuffer, readDevice } from '../os/direct-io.js';
+import type { Extent } from '../../../proto/gen/elio/v1/types.js';
 import { CHUNK_SIZE, isZero } from './chunks.js';
+import { scatteredMessage, type DataPiece } from './stream-pieces.js';
 
 /** Read and sent at a time; it divides a chunk. Several are in memory for each reader, so that slow ones cost little. */
 export const PIECE_SIZE = CHUNK_SIZE / 2;
 
-/** A run of zeros shorter than this is sent as data: a message has its price, too. */
+/** A run of zeros shorter than this is sent as data, and shorter reads share a message: each has its price. */
 const SMALLEST_HOLE = 64 * 1024;
 
-/** Started before their turn comes at most: small reads each take a thread. */
-const MOST_STEPS_AHEAD = 8;
+/** Started before their turn comes at most. */
+const MOST_BATCHES_AHEAD = 8;
 
 interface Range {
   offset: number;
@@ -47,18 +49,21 @@ function holesIn(data: Buffer): Range[] {
   return holes;
 }
 
-function dataMessage(offset: bigint, data: Buffer): ReadBlocksResponse {
-  return {
-    content: { $case: 'data', value: { offsetBytes: offset, data, crc32: crc32(data) } },
-  };
+function dataMessage({ offset, data }: DataPiece): ReadBlocksResponse {
+  const value = { offsetBytes: BigInt(offset), data, crc32: crc32(data) };
+  return { content: { $case: 'data', value } };
 }
 
-function holeMessage(offsetBytes: bigint, lengthBytes: bigint): ReadBlocksResponse {
-  return { content: { $case: 'hole', value: { offsetBytes, lengthBytes } } };
+function extent({ offset, length }: Range): Extent {
+  return { offsetBytes: BigInt(offset), lengthBytes: BigInt(length) };
 }
 
-function skippedMessage(offsetBytes: bigint, lengthBytes: bigint): ReadBlocksResponse {
-  return { content: { $case: 'skipped', value: { offsetBytes, lengthBytes } } };
+function holeMessage(hole: Range): ReadBlocksResponse {
+  return { content: { $case: 'hole', value: extent(hole) } };
+}
+
+function skippedMessage(skipped: Range): ReadBlocksResponse {
+  return { content: { $case: 'skipped', value: extent(skipped) } };
 }
 
 /** A piece of the image that is read, of at most one message, or a part of it that is not. */
@@ -96,56 +101,136 @@ function* stepsOf(map: ChangeMap, skipped: ChangeMap, sizeBytes: bigint): Genera
   yield* skippedBefore(Infinity);
 }
 
-async function readPiece(file: FileHandle, offset: bigint, length: number): Promise<Buffer> {
-  const data = alignedBuffer(length);
-  await readDevice(file, data, Number(offset));
+/** What is read at once and sent in one message, or a run that is skipped. */
+interface Batch {
+  isRead: boolean;
+  /** Ascending; several small ones, or a single one. */
+  ranges: Range[];
+  bytes: number;
+}
+
+/** Small steps that follow each other, together; every other one by itself. */
+function* batchesOf(steps: Iterable<Step>): Generator<Batch> {
+  let small: Batch = { isRead: true, ranges: [], bytes: 0 };
+  for (const { isRead, offset, length } of steps) {
+    const range = { offset: Number(offset), length: Number(length) };
+    const isSmall = isRead && range.length < SMALLEST_HOLE;
+    if (small.ranges.length > 0 && (!isSmall || small.bytes + range.length > PIECE_SIZE)) {
+      yield small;
+      small = { isRead: true, ranges: [], bytes: 0 };
+    }
+    if (isSmall) {
+      small.ranges.push(range);
+      small.bytes += range.length;
+    } else {
+      yield { isRead, ranges: [range], bytes: range.length };
+    }
+  }
+  if (small.ranges.length > 0) yield small;
+}
+
+/** The content of a batch, one range after the other. */
+async function readBatch(file: FileHandle, { ranges, bytes }: Batch): Promise<Buffer> {
+  const data = alignedBuffer(bytes);
+  let at = 0;
+  const reads = ranges.map(({ offset, length }) => {
+    // Only the volume's last block may be short, and nothing comes behind it: all begin where direct I/O wants them.
+    const part = data.subarray(at, at + length);
+    at += length;
+    return readDevice(file, part, offset);
+  });
+  await Promise.all(reads);
   return data;
 }
 
-/** A step whose data are under way, if it has any. */
-interface StartedStep extends Step {
-  data: Promise<Buffer> | undefined;
-}
-
-/** Starts steps before their turn comes: reads of one piece at most, or of several that are no longer together. */
+/** Starts batches before their turn comes: the next one, or several that are smaller than that together. */
 class ReadAhead {
-  private readonly steps: StartedStep[] = [];
-  private ahead = 0n;
+  private readonly batches: { batch: Batch; data: Promise<Buffer> | undefined }[] = [];
+  private ahead = 0;
 
   constructor(
     private readonly file: FileHandle,
-    private readonly source: Iterator<Step>,
+    private readonly source: Iterator<Batch>,
   ) {}
 
-  /** The next step; undefined at the end. Those behind it have been started when its data are there. */
-  async next(): Promise<{ step: Step; data: Buffer | undefined } | undefined> {
+  /** The next batch; undefined at the end. Those behind it have been started when its data are there. */
+  async next(): Promise<{ batch: Batch; data: Buffer | undefined } | undefined> {
     this.start();
-    const step = this.steps.shift();
-    if (!step) return undefined;
-    if (!step.isRead) return { step, data: undefined };
-    const data = await step.data;
-    this.ahead -= step.length;
+    const next = this.batches.shift();
+    if (!next) return undefined;
+    const { batch } = next;
+    if (!batch.isRead) return { batch, data: undefined };
+    const data = await next.data;
+    this.ahead -= batch.bytes;
     this.start();
-    return { step, data };
+    return { batch, data };
   }
 
   private start(): void {
-    while (this.ahead < BigInt(PIECE_SIZE) && this.steps.length < MOST_STEPS_AHEAD) {
+    while (this.ahead < PIECE_SIZE && this.batches.length < MOST_BATCHES_AHEAD) {
       const next = this.source.next();
       if (next.done === true) return;
-      const step = next.value;
-      const data = step.isRead ? readPiece(this.file, step.offset, Number(step.length)) : undefined;
+      const batch = next.value;
+      const data = batch.isRead ? readBatch(this.file, batch) : undefined;
       // Awaited when its turn comes; until then a failure must not count as unhandled.
       data?.catch(() => undefined);
-      if (step.isRead) this.ahead += step.length;
-      this.steps.push({ ...step, data });
+      if (batch.isRead) this.ahead += batch.bytes;
+      this.batches.push({ batch, data });
     }
   }
 }
 
+/** The pieces of a batch, ascending: its data, and its zeros where they are worth a hole. */
+function* piecesOf({ ranges }: Batch, content: Buffer): Generator<DataPiece | Range> {
+  let start = 0;
+  for (const { offset, length } of ranges) {
+    const data = content.subarray(start, start + length);
+    start += length;
+    let at = 0;
+    for (const hole of [...holesIn(data), { offset: length, length: 0 }]) {
+      if (hole.offset > at) yield { offset: offset + at, data: data.subarray(at, hole.offset) };
+      if (hole.length > 0) yield { offset: offset + hole.offset, length: hole.length };
+      at = hole.offset + hole.length;
+    }
+  }
+}
+
+/** Makes messages of pieces that ascend: holes that touch become one, and so do the data of a batch. */
+class Messages {
+  private hole: Range | undefined;
+  private data: DataPiece[] = [];
+
+  *add(piece: DataPiece | Range): Generator<ReadBlocksResponse> {
+    if ('data' in piece) {
+      yield* this.endHole();
+      this.data.push(piece);
+      return;
+    }
+    yield* this.endData();
+    const { hole } = this;
+    if (hole && hole.offset + hole.length === piece.offset) {
+      hole.length += piece.length;
+      return;
+    }
+    yield* this.endHole();
+    this.hole = { ...piece };
+  }
+
+  *endHole(): Generator<ReadBlocksResponse> {
+    if (this.hole) yield holeMessage(this.hole);
+    this.hole = undefined;
+  }
+
+  *endData(): Generator<ReadBlocksResponse> {
+    const [first, ...more] = this.data;
+    if (first) yield more.length === 0 ? dataMessage(first) : scatteredMessage(this.data);
+    this.data = [];
+  }
+}
+
 /**
- * Reads the mapped blocks of an image in ascending order, and tells of the skipped ones in between, which it does not read. The next
- * piece is read while the former is being sent. Holes that touch are joined.
+ * Reads the mapped blocks of an image in ascending order, and tells of the skipped ones in between, which it does not read. What is
+ * next is read while the former is being sent. Holes that touch are joined.
  */
 export async function* streamBlocks(
   file: FileHandle,
@@ -153,35 +238,17 @@ export async function* streamBlocks(
   sizeBytes: bigint,
   skipped = ChangeMap.empty(map.nrBlocks),
 ): AsyncGenerator<ReadBlocksResponse> {
-  let hole: { start: bigint; end: bigint } | undefined;
-  const ahead = new ReadAhead(file, stepsOf(map, skipped, sizeBytes));
+  const messages = new Messages();
+  const ahead = new ReadAhead(file, batchesOf(stepsOf(map, skipped, sizeBytes)));
   for (let next = await ahead.next(); next; next = await ahead.next()) {
-    const { step, data } = next;
-    const { offset } = step;
-    if (!data) {
-      if (hole) yield holeMessage(hole.start, hole.end - hole.start);
-      hole = undefined;
-      yield skippedMessage(offset, step.length);
-      continue;
-    }
-    let at = 0;
-    for (const range of [...holesIn(data), { offset: data.length, length: 0 }]) {
-      if (range.offset > at) {
-        if (hole) yield holeMessage(hole.start, hole.end - hole.start);
-        hole = undefined;
-        yield dataMessage(offset + BigInt(at), data.subarray(at, range.offset));
-      }
-      at = range.offset + range.length;
-      if (range.length === 0) continue;
-      const from = offset + BigInt(range.offset);
-      const to = offset + BigInt(at);
-      if (hole?.end === from) {
-        hole.end = to;
-      } else {
-        if (hole) yield holeMessage(hole.start, hole.end - hole.start);
-        hole = { start: from, end: to };
-      }
+    const { batch, data } = next;
+    if (data) {
+      for (const piece of piecesOf(batch, data)) yield* messages.add(piece);
+      yield* messages.endData();
+    } else {
+      yield* messages.endHole();
+      for (const range of batch.ranges) yield skippedMessage(range);
     }
   }
-  if (hole) yield holeMessage(hole.start, hole.end - hole.start);
+  yield* messages.endHole();
 }

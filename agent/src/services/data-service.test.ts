@@ -25,6 +25,7 @@ import { allocatedIn, Scratch, tool } from '../testing/filesystem-image.js';
 import { Allocations } from './allocations.js';
 import { ChangeService } from './change-service.js';
 import { DataService } from './data-service.js';
+import { piecesIn } from './stream-pieces.js';
 import { Streams } from './streams.js';
 import { Trackers } from './trackers.js';
 
@@ -140,32 +141,35 @@ describe('the image of a filesystem', () => {
         seen.header = content.value;
         continue;
       }
-      if (content.$case === 'digest') {
-        const at = Number(content.value.offsetBytes);
-        const parts = sent.get(at) ?? [];
-        const wanted = createHash('sha256').update(Buffer.concat(parts)).digest();
-        assert.deepEqual(content.value.sha256, wanted, `of the MiB at ${String(at)}`);
-        hasData.delete(at);
+      if (content.$case === 'digests') {
+        for (const { offsetBytes, sha256 } of content.value.digests) {
+          const at = Number(offsetBytes);
+          const wanted = createHash('sha256').update(Buffer.concat(sent.get(at) ?? []));
+          assert.deepEqual(sha256, wanted.digest(), `of the MiB at ${String(at)}`);
+          hasData.delete(at);
+        }
         continue;
       }
-      const offset = Number(content.value.offsetBytes);
-      assert.ok(offset >= end);
-      if (content.$case === 'data') {
-        content.value.data.copy(target, offset);
-        end = offset + content.value.data.length;
+      for (const piece of piecesIn(content)) {
+        const { kind, offset } = piece;
+        assert.ok(offset >= end);
+        end = offset + (piece.kind === 'data' ? piece.data.length : piece.length);
+        if (kind === 'skipped') {
+          skippedBytes += end - offset;
+          continue;
+        }
         readBytes += end - offset;
-        hasData.add(offset - (offset % MIB));
-      } else {
-        end = offset + Number(content.value.lengthBytes);
-        if (content.$case === 'hole') target.fill(0, offset, end);
-        if (content.$case === 'hole') readBytes += end - offset;
-        else skippedBytes += end - offset;
-      }
-      if (content.$case === 'skipped') continue;
-      for (let at = offset; at < end; at += MIB - (at % MIB)) {
-        const chunk = at - (at % MIB);
-        const part = target.subarray(at, Math.min(end, chunk + MIB));
-        sent.set(chunk, [...(sent.get(chunk) ?? []), Buffer.from(part)]);
+        if (kind === 'data') {
+          piece.data.copy(target, offset);
+          hasData.add(offset - (offset % MIB));
+        } else {
+          target.fill(0, offset, end);
+        }
+        for (let at = offset; at < end; at += MIB - (at % MIB)) {
+          const chunk = at - (at % MIB);
+          const part = target.subarray(at, Math.min(end, chunk + MIB));
+          sent.set(chunk, [...(sent.get(chunk) ?? []), Buffer.from(part)]);
+        }
       }
     }
     assert.ok(seen.header);

@@ -63,7 +63,10 @@ export class DataService {
       };
       for await (const message of withDigests(streamBlocks(image, map, sizeBytes, skipped))) {
         yield message;
-        if (message.content?.$case === 'data') this.countSent(message.content.value.data.length);
+        const { content } = message;
+        if (content?.$case === 'data' || content?.$case === 'scattered') {
+          this.countSent(content.value.data.length);
+        }
         // The client took it: a snapshot that is read is in use.
         this.trackers.leases.renew(info);
       }

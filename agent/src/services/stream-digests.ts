@@ -4,12 +4,13 @@
 import { createHash, webcrypto } from 'node:crypto';
 import type { ReadBlocksResponse } from '../../../proto/gen/elio/v1/data.js';
 import { CHUNK_SIZE } from './chunks.js';
+import { piecesIn, type StreamPiece } from './stream-pieces.js';
 
 /** What is smaller is hashed at once: to hand it to another thread would cost more. */
 const WORTH_A_THREAD = 64 * 1024;
 
-/** Digests are computed while so many others are: one thread may hash while messages are being sent. */
-const MOST_UNDER_WAY = 4;
+/** Most of them have been computed, in other threads, when so many are to be sent. */
+const DIGESTS_PER_MESSAGE = 32;
 
 const zeros = Buffer.alloc(CHUNK_SIZE);
 
@@ -36,22 +37,22 @@ export class StreamDigests {
   private parts: Buffer[] = [];
   private hasData = false;
 
-  /** Takes data, or a length of zeros, behind all former ones; returns the digests of chunks of which nothing can come any more. */
-  add(offset: number, content: Buffer | number): StreamDigest[] {
+  /** Takes a piece behind all former ones; returns the digests of chunks of which nothing can come any more. */
+  add(piece: StreamPiece): StreamDigest[] {
     const done: StreamDigest[] = [];
-    const isHole = typeof content === 'number';
-    const end = offset + (isHole ? content : content.length);
+    if (piece.kind === 'skipped') return done;
+    const { offset } = piece;
+    const data = piece.kind === 'data' ? piece.data : undefined;
+    const end = offset + (piece.kind === 'data' ? piece.data.length : piece.length);
     for (let at = offset; at < end;) {
       const index = Math.floor(at / CHUNK_SIZE);
       const next = Math.min(end, (index + 1) * CHUNK_SIZE);
       if (index !== this.index) done.push(...this.finish());
       this.index = index;
-      this.parts.push(
-        isHole ? zeros.subarray(0, next - at) : content.subarray(at - offset, next - offset),
-      );
-      this.hasData ||= !isHole;
+      this.parts.push(data?.subarray(at - offset, next - offset) ?? zeros.subarray(0, next - at));
+      this.hasData ||= data !== undefined;
       // Chunks in the middle of a hole are all zero.
-      at = isHole ? Math.max(next, Math.floor(end / CHUNK_SIZE) * CHUNK_SIZE) : next;
+      at = data ? next : Math.max(next, Math.floor(end / CHUNK_SIZE) * CHUNK_SIZE);
     }
     return done;
   }
@@ -65,9 +66,11 @@ export class StreamDigests {
   }
 }
 
-async function message({ index, sha256 }: StreamDigest): Promise<ReadBlocksResponse> {
-  const value = { offsetBytes: BigInt(index * CHUNK_SIZE), sha256: await sha256 };
-  return { content: { $case: 'digest', value } };
+async function message(digests: readonly StreamDigest[]): Promise<ReadBlocksResponse> {
+  const all = digests.map(async ({ index, sha256 }) => {
+    return { offsetBytes: BigInt(index * CHUNK_SIZE), sha256: await sha256 };
+  });
+  return { content: { $case: 'digests', value: { digests: await Promise.all(all) } } };
 }
 
 /** The messages of a stream, with those of its digests among them. */
@@ -75,21 +78,15 @@ export async function* withDigests(
   messages: AsyncIterable<ReadBlocksResponse> | Iterable<ReadBlocksResponse>,
 ): AsyncGenerator<ReadBlocksResponse> {
   const digests = new StreamDigests();
-  const underWay: StreamDigest[] = [];
+  let complete: StreamDigest[] = [];
   for await (const next of messages) {
-    const { content } = next;
-    if (content?.$case === 'data') {
-      underWay.push(...digests.add(Number(content.value.offsetBytes), content.value.data));
-    }
-    if (content?.$case === 'hole') {
-      const { offsetBytes, lengthBytes } = content.value;
-      underWay.push(...digests.add(Number(offsetBytes), Number(lengthBytes)));
-    }
+    for (const piece of piecesIn(next.content)) complete.push(...digests.add(piece));
     yield next;
-    while (underWay.length > MOST_UNDER_WAY) {
-      const oldest = underWay.shift();
-      if (oldest) yield await message(oldest);
+    if (complete.length >= DIGESTS_PER_MESSAGE) {
+      yield await message(complete);
+      complete = [];
     }
   }
-  for (const digest of [...underWay, ...digests.finish()]) yield await message(digest);
+  complete.push(...digests.finish());
+  if (complete.length > 0) yield await message(complete);
 }

@@ -65,7 +65,7 @@ describe('a stream of blocks', () => {
     };
     await assert.rejects(read(ofData), /not whole: the MiB at byte \d+ has a wrong checksum/);
     const without: StubOrigin['tamper'] = ({ content }) =>
-      content?.$case === 'digest' ? undefined : { content };
+      content?.$case === 'digests' ? undefined : { content };
     await assert.rejects(read(without), /the checksum of the MiB at byte \d+ did not come/);
   });
 });

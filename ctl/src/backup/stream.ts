@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 import { setTimeout as sleep } from 'node:timers/promises';
-import { crc32 } from 'node:zlib';
 import type {
   ReadBlocksHeader,
   ReadBlocksRequest,
@@ -8,8 +7,9 @@ import type {
 } from '../../../proto/gen/elio/v1/data.js';
 import { CHUNK_SIZE } from '../../../agent/src/services/chunks.js';
 import { StreamDigests, type StreamDigest } from '../../../agent/src/services/stream-digests.js';
+import { isSound, piecesIn } from '../../../agent/src/services/stream-pieces.js';
 import type { Connection } from '../connection.js';
-import { CliError } from '../errors.js';
+import { CliError, messageOf } from '../errors.js';
 import { fromGrpc, isBrokenConnection } from '../grpc-errors.js';
 import { checkInterrupt } from '../interrupt.js';
 import { formatDuration } from '../output.js';
@@ -40,8 +40,7 @@ class DigestCheck {
   }
 
   add(piece: Blocks): void {
-    if (piece.kind === 'skipped') return;
-    this.keep(this.digests.add(piece.offset, piece.kind === 'data' ? piece.data : piece.length));
+    this.keep(this.digests.add(piece));
   }
 
   /** Rejects with CliError when it is not the checksum of the chunk. */
@@ -71,6 +70,15 @@ class DigestCheck {
 
 type MessageContent = NonNullable<ReadBlocksResponse['content']>;
 type Request = Partial<ReadBlocksRequest> & { minor: number };
+
+/** What a message has of the image. Throws CliError. */
+function piecesOf(content: MessageContent): Blocks[] {
+  try {
+    return [...piecesIn(content)];
+  } catch (error) {
+    throw broken(messageOf(error));
+  }
+}
 
 /** The agent could not be reached for so long that the run ends; another one can go on if the snapshot still lives. */
 export class BrokenTransferError extends CliError {}
@@ -198,30 +206,29 @@ export async function openBlockStream(
         const content = await next(end);
         if (content === 'end') break;
         if (content.$case === 'header') throw broken('two headers');
-        if (content.$case === 'digest') {
-          await digests.check(Number(content.value.offsetBytes), content.value.sha256);
+        if (content.$case === 'digests') {
+          for (const { offsetBytes, sha256 } of content.value.digests) {
+            await digests.check(Number(offsetBytes), sha256);
+          }
           continue;
         }
         if (content.$case === 'skipped' && request.allocatedOnly !== true) {
           throw broken('blocks are left out that were asked for');
         }
-        const offset = Number(content.value.offsetBytes);
-        const piece: Blocks =
-          content.$case === 'data'
-            ? { kind: 'data', offset, data: content.value.data }
-            : { kind: content.$case, offset, length: Number(content.value.lengthBytes) };
-        if (offset < end) throw broken(`blocks at byte ${String(offset)} come twice`);
-        if (content.$case === 'data') {
-          if (crc32(content.value.data) !== content.value.crc32) {
-            throw broken(`the data at byte ${String(offset)} have a wrong checksum`);
+        if (!isSound(content))
+          throw broken(`data behind byte ${String(end)} have a wrong checksum`);
+        for (const piece of piecesOf(content)) {
+          const { offset } = piece;
+          if (offset < end) throw broken(`blocks at byte ${String(offset)} come twice`);
+          digests.add(piece);
+          if (piece.kind === 'data') {
+            sentBytes += piece.data.length;
+            await pacer?.take(piece.data.length, signal);
           }
-          sentBytes += content.value.data.length;
-          await pacer?.take(content.value.data.length, signal);
+          end = offset + lengthOf(piece);
+          coveredBytes += lengthOf(piece);
+          yield piece;
         }
-        digests.add(piece);
-        end = offset + lengthOf(piece);
-        coveredBytes += lengthOf(piece);
-        yield piece;
       }
       if (coveredBytes !== totalBytes || end > Number(header.volumeSizeBytes)) {
         throw broken(`${String(coveredBytes)} of ${String(totalBytes)} bytes came`);

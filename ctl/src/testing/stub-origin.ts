@@ -7,6 +7,7 @@ import { Server, ServerCredentials, status, type handleUnaryCall } from '@grpc/g
 import { crc32 } from 'node:zlib';
 import { AgentError, toServiceError } from '../../../agent/src/errors.js';
 import { CHUNK_SIZE } from '../../../agent/src/services/chunks.js';
+import { scatteredMessage } from '../../../agent/src/services/stream-pieces.js';
 import { withDigests } from '../../../agent/src/services/stream-digests.js';
 import {
   DataServiceService,
@@ -52,6 +53,23 @@ function messageOf(blocks: Blocks): ReadBlocksResponse {
   }
   const lengthBytes = BigInt(blocks.length);
   return { content: { $case: blocks.kind, value: { offsetBytes, lengthBytes } } };
+}
+
+/** Every other run of data is scattered blocks, of one or two extents, as from an agent that has small ones. */
+function* messagesOf(all: readonly Blocks[]): Generator<ReadBlocksResponse> {
+  for (const [i, blocks] of all.entries()) {
+    if (blocks.kind !== 'data' || i % 2 === 0) {
+      yield messageOf(blocks);
+      continue;
+    }
+    const { offset, data } = blocks;
+    const half = Math.min(4096, data.length);
+    const pieces = [
+      { offset, data: data.subarray(0, half) },
+      { offset: offset + half, data: data.subarray(half) },
+    ];
+    yield scatteredMessage(pieces.filter((piece) => piece.data.length > 0));
+  }
 }
 
 /** Holes and skipped blocks that touch come as one, as from an agent. */
@@ -304,7 +322,7 @@ export class StubOrigin {
           };
           call.write({ content: { $case: 'header', value } });
           const failsAt = this.failsMidway ? Math.ceil(blocks.length / 2) : blocks.length;
-          for await (const message of withDigests(blocks.slice(0, failsAt).map(messageOf))) {
+          for await (const message of withDigests(messagesOf(blocks.slice(0, failsAt)))) {
             const sent = this.tamper(message);
             if (sent) call.write(sent);
           }
