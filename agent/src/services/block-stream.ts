@@ -5,7 +5,8 @@ import { crc32 } from 'node:zlib';
 import type { ReadBlocksResponse } from '../../../proto/gen/elio/v1/data.js';
 import { ChangeMap, extentOf } from '../changes/change-map.js';
 import { BLOCK_SIZE } from '../driver/layout.js';
-import { alignedBuffer, readDevice } from '../os/direct-io.js';
+import { BatchReader } from '../os/batch-reader.js';
+import { alignedBuffer } from '../os/direct-io.js';
 import type { Extent } from '../../../proto/gen/elio/v1/types.js';
 import { CHUNK_SIZE, isZero } from './chunks.js';
 import { scatteredMessage, type DataPiece } from './stream-pieces.js';
@@ -130,17 +131,17 @@ function* batchesOf(steps: Iterable<Step>): Generator<Batch> {
 }
 
 /** The content of a batch, one range after the other. */
-async function readBatch(file: FileHandle, { ranges, bytes }: Batch): Promise<Buffer> {
-  const data = alignedBuffer(bytes);
+async function readBatch(reader: BatchReader, { ranges, bytes }: Batch): Promise<Buffer> {
+  const content = alignedBuffer(bytes);
   let at = 0;
   const reads = ranges.map(({ offset, length }) => {
     // Only the volume's last block may be short, and nothing comes behind it: all begin where direct I/O wants them.
-    const part = data.subarray(at, at + length);
+    const data = content.subarray(at, at + length);
     at += length;
-    return readDevice(file, part, offset);
+    return { position: offset, data };
   });
-  await Promise.all(reads);
-  return data;
+  await reader.read(reads);
+  return content;
 }
 
 /** Starts batches before their turn comes: the next one, or several that are smaller than that together. */
@@ -149,7 +150,7 @@ class ReadAhead {
   private ahead = 0;
 
   constructor(
-    private readonly file: FileHandle,
+    private readonly reader: BatchReader,
     private readonly source: Iterator<Batch>,
   ) {}
 
@@ -171,7 +172,7 @@ class ReadAhead {
       const next = this.source.next();
       if (next.done === true) return;
       const batch = next.value;
-      const data = batch.isRead ? readBatch(this.file, batch) : undefined;
+      const data = batch.isRead ? readBatch(this.reader, batch) : undefined;
       // Awaited when its turn comes; until then a failure must not count as unhandled.
       data?.catch(() => undefined);
       if (batch.isRead) this.ahead += batch.bytes;
@@ -239,16 +240,21 @@ export async function* streamBlocks(
   skipped = ChangeMap.empty(map.nrBlocks),
 ): AsyncGenerator<ReadBlocksResponse> {
   const messages = new Messages();
-  const ahead = new ReadAhead(file, batchesOf(stepsOf(map, skipped, sizeBytes)));
-  for (let next = await ahead.next(); next; next = await ahead.next()) {
-    const { batch, data } = next;
-    if (data) {
-      for (const piece of piecesOf(batch, data)) yield* messages.add(piece);
-      yield* messages.endData();
-    } else {
-      yield* messages.endHole();
-      for (const range of batch.ranges) yield skippedMessage(range);
+  const reader = new BatchReader(file);
+  const ahead = new ReadAhead(reader, batchesOf(stepsOf(map, skipped, sizeBytes)));
+  try {
+    for (let next = await ahead.next(); next; next = await ahead.next()) {
+      const { batch, data } = next;
+      if (data) {
+        for (const piece of piecesOf(batch, data)) yield* messages.add(piece);
+        yield* messages.endData();
+      } else {
+        yield* messages.endHole();
+        for (const range of batch.ranges) yield skippedMessage(range);
+      }
     }
+    yield* messages.endHole();
+  } finally {
+    await reader.close();
   }
-  yield* messages.endHole();
 }

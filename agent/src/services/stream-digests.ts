@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The checksums in a stream of blocks, for the agent that sends it and the client that checks it: of each chunk SHA-256 of what the
 // stream has of it, its data and zeros in ascending order. Chunks of which no data came have none.
-import { createHash, webcrypto } from 'node:crypto';
+import { hash, webcrypto } from 'node:crypto';
 import type { ReadBlocksResponse } from '../../../proto/gen/elio/v1/data.js';
 import { CHUNK_SIZE } from './chunks.js';
 import { piecesIn, type StreamPiece } from './stream-pieces.js';
@@ -25,9 +25,8 @@ async function sha256(parts: readonly Buffer[]): Promise<Buffer> {
   if (bytes >= WORTH_A_THREAD) {
     return Buffer.from(await webcrypto.subtle.digest('SHA-256', Buffer.concat(parts)));
   }
-  const hash = createHash('sha256');
-  for (const part of parts) hash.update(part);
-  return hash.digest();
+  const [first] = parts;
+  return hash('sha256', parts.length === 1 && first ? first : Buffer.concat(parts), 'buffer');
 }
 
 /** Computes the digests of a stream whose pieces pass by. */
