@@ -130,24 +130,12 @@ function* batchesOf(steps: Iterable<Step>): Generator<Batch> {
   if (small.ranges.length > 0) yield small;
 }
 
-/** The content of a batch, one range after the other. */
-async function readBatch(reader: BatchReader, { ranges, bytes }: Batch): Promise<Buffer> {
-  const content = alignedBuffer(bytes);
-  let at = 0;
-  const reads = ranges.map(({ offset, length }) => {
-    // Only the volume's last block may be short, and nothing comes behind it: all begin where direct I/O wants them.
-    const data = content.subarray(at, at + length);
-    at += length;
-    return { position: offset, data };
-  });
-  await reader.read(reads);
-  return content;
-}
-
 /** Starts batches before their turn comes: the next one, or several that are smaller than that together. */
 class ReadAhead {
   private readonly batches: { batch: Batch; data: Promise<Buffer> | undefined }[] = [];
   private ahead = 0;
+  /** Fresh memory costs more than to read zeros does: what held them takes the next piece. */
+  private readonly spare: Buffer[] = [];
 
   constructor(
     private readonly reader: BatchReader,
@@ -167,12 +155,31 @@ class ReadAhead {
     return { batch, data };
   }
 
+  /** Takes the buffer of a batch, of which nobody has a part any more. */
+  giveBack(data: Buffer): void {
+    if (data.length === PIECE_SIZE) this.spare.push(data);
+  }
+
+  /** The content of a batch, one range after the other. */
+  private async read({ ranges, bytes }: Batch): Promise<Buffer> {
+    const content = (bytes === PIECE_SIZE ? this.spare.pop() : undefined) ?? alignedBuffer(bytes);
+    let at = 0;
+    const reads = ranges.map(({ offset, length }) => {
+      // Only the volume's last block may be short, and nothing comes behind it: all begin where direct I/O wants them.
+      const data = content.subarray(at, at + length);
+      at += length;
+      return { position: offset, data };
+    });
+    await this.reader.read(reads);
+    return content;
+  }
+
   private start(): void {
     while (this.ahead < PIECE_SIZE && this.batches.length < MOST_BATCHES_AHEAD) {
       const next = this.source.next();
       if (next.done === true) return;
       const batch = next.value;
-      const data = batch.isRead ? readBatch(this.reader, batch) : undefined;
+      const data = batch.isRead ? this.read(batch) : undefined;
       // Awaited when its turn comes; until then a failure must not count as unhandled.
       data?.catch(() => undefined);
       if (batch.isRead) this.ahead += batch.bytes;
@@ -246,8 +253,13 @@ export async function* streamBlocks(
     for (let next = await ahead.next(); next; next = await ahead.next()) {
       const { batch, data } = next;
       if (data) {
-        for (const piece of piecesOf(batch, data)) yield* messages.add(piece);
+        let isZero = true;
+        for (const piece of piecesOf(batch, data)) {
+          isZero &&= !('data' in piece);
+          yield* messages.add(piece);
+        }
         yield* messages.endData();
+        if (isZero) ahead.giveBack(data);
       } else {
         yield* messages.endHole();
         for (const range of batch.ranges) yield skippedMessage(range);
