@@ -66,10 +66,28 @@ function inThread(name: string, call: Call, ...args: unknown[]): Promise<number>
   });
 }
 
+/** What the kernel is told of reads of a file. */
+function controlBlocks(fd: number, reads: readonly Read[]): Buffer {
+  const blocks = Buffer.alloc(reads.length * IOCB.size);
+  for (const [i, { data, position }] of reads.entries()) {
+    const block = blocks.subarray(i * IOCB.size, (i + 1) * IOCB.size);
+    block.writeBigUInt64LE(BigInt(i), IOCB.data);
+    block.writeUInt16LE(IOCB_CMD_PREAD, IOCB.opcode);
+    block.writeUInt32LE(fd, IOCB.file);
+    block.writeBigUInt64LE(koffi.address(data), IOCB.address);
+    block.writeBigUInt64LE(BigInt(data.length), IOCB.length);
+    block.writeBigUInt64LE(BigInt(position), IOCB.offset);
+  }
+  return blocks;
+}
+
 /** Reads that are given to the kernel together. The owner closes it. */
 export class BatchReader {
   /** Calls take turns: an event does not say whose read has ended. */
   private turn: Promise<unknown> = Promise.resolve();
+
+  /** What the kernel knows by its address only: it has to outlast the calls. */
+  private readonly held = new Set<unknown>();
 
   /** The kernel's, when it was needed; 0: it gives none, and each read is a call of its own. */
   private context: bigint | undefined;
@@ -88,7 +106,7 @@ export class BatchReader {
     if (reads.length > 1) this.context ??= this.setUp();
     const { context } = this;
     if (!calls || !context || reads.length === 1) {
-      await Promise.all(reads.map(({ data, position }) => readDevice(this.file, data, position)));
+      await this.readEach(reads);
       return;
     }
     const turn = this.turn.then(async () => {
@@ -100,68 +118,65 @@ export class BatchReader {
     await turn;
   }
 
-  /**
-   * The kernel writes to memory that only addresses lead to: whatever happens, this comes back when it has ended all of its reads, and
-   * holds `reads` and the control blocks until then.
-   */
+  private async readEach(reads: readonly Read[]): Promise<void> {
+    await Promise.all(reads.map(({ data, position }) => readDevice(this.file, data, position)));
+  }
+
+  /** Whatever happens, this comes back when the kernel has ended all of its reads: it writes where `reads` want it. */
   private async readTogether(calls: Calls, context: bigint, reads: readonly Read[]): Promise<void> {
-    const blocks = Buffer.alloc(reads.length * IOCB.size);
+    const blocks = controlBlocks(this.file.fd, reads);
     const pointers = Buffer.alloc(reads.length * POINTER_SIZE);
     const start = koffi.address(blocks);
-    for (const [i, { data, position }] of reads.entries()) {
-      const block = blocks.subarray(i * IOCB.size, (i + 1) * IOCB.size);
-      block.writeBigUInt64LE(BigInt(i), IOCB.data);
-      block.writeUInt16LE(IOCB_CMD_PREAD, IOCB.opcode);
-      block.writeUInt32LE(this.file.fd, IOCB.file);
-      block.writeBigUInt64LE(koffi.address(data), IOCB.address);
-      block.writeBigUInt64LE(BigInt(data.length), IOCB.length);
-      block.writeBigUInt64LE(BigInt(position), IOCB.offset);
+    for (let i = 0; i < reads.length; i += 1) {
       pointers.writeBigUInt64LE(start + BigInt(i * IOCB.size), i * POINTER_SIZE);
     }
-    let failure: Error | undefined;
-    let submitted = 0;
-    while (submitted < reads.length && failure === undefined) {
-      const rest = pointers.subarray(submitted * POINTER_SIZE);
-      await inThread(
-        'io_submit',
-        submit,
-        calls.submit,
-        context,
-        reads.length - submitted,
-        rest,
-      ).then(
-        (count) => (submitted += count),
-        (error: unknown) => (failure = error instanceof Error ? error : new Error(String(error))),
-      );
-    }
-    const events = Buffer.alloc(EVENT.size * submitted);
-    for (let ended = 0; ended < submitted;) {
-      const left = submitted - ended;
-      try {
-        const got = await inThread(
-          'io_getevents',
-          getEvents,
-          calls.getEvents,
-          context,
-          left,
-          left,
-          events.subarray(ended * EVENT.size),
-          null,
-        );
-        ended += got;
-      } catch (error) {
-        // A signal ends the wait, not the reads.
-        if (!(error instanceof SystemError && error.code === 'EINTR')) throw error;
-      }
-    }
-    if (failure) throw failure;
-    for (let at = 0; at < events.length; at += EVENT.size) {
+    const events = Buffer.alloc(reads.length * EVENT.size);
+    const memory = [reads, blocks, pointers, events];
+    this.held.add(memory);
+    const submitted = await this.submit(calls, context, pointers);
+    await this.waitFor(calls, context, submitted, events);
+    this.held.delete(memory);
+    for (let at = 0; at < submitted * EVENT.size; at += EVENT.size) {
       const read = reads[Number(events.readBigUInt64LE(at + EVENT.data))];
       const result = Number(events.readBigInt64LE(at + EVENT.result));
       if (result < 0) throw new SystemError('read', -result);
       // The rest of a short read says why it is short.
       if (read && result < read.data.length) {
         await readDevice(this.file, read.data.subarray(result), read.position + result);
+      }
+    }
+    // What it did not take is read otherwise; if that fails, too, the error is known.
+    await this.readEach(reads.slice(submitted));
+  }
+
+  /** Resolves with how many reads the kernel took, the first ones. */
+  private async submit(calls: Calls, context: bigint, pointers: Buffer): Promise<number> {
+    const count = pointers.length / POINTER_SIZE;
+    let submitted = 0;
+    for (let taken = 1; taken > 0 && submitted < count; submitted += taken) {
+      const rest = pointers.subarray(submitted * POINTER_SIZE);
+      const left = count - submitted;
+      taken = await inThread('io_submit', submit, calls.submit, context, left, rest).catch(() => 0);
+    }
+    return submitted;
+  }
+
+  /** Resolves when so many reads have ended, with their events in the buffer. */
+  private async waitFor(
+    calls: Calls,
+    context: bigint,
+    count: number,
+    events: Buffer,
+  ): Promise<void> {
+    for (let ended = 0; ended < count;) {
+      const left = count - ended;
+      const rest = events.subarray(ended * EVENT.size);
+      const args = [calls.getEvents, context, left, left, rest, null];
+      try {
+        ended += await inThread('io_getevents', getEvents, ...args);
+      } catch (error) {
+        // A signal ends the wait, not the reads.
+        if (!(error instanceof SystemError && error.code === 'EINTR')) throw error;
       }
     }
   }
