@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program elioctl, killed while it backs up, and run again: it goes on where it was, if that is right.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { BackupResult } from './backup/backup.js';
 import { readProgress, type ProgressRecord } from './backup/progress-record.js';
 import type { BackupStep } from './backup/steps.js';
@@ -198,7 +199,7 @@ describe('a backup whose elioctl was killed', function () {
         else if (proof.of === 'file') await flip(`${place}.partial`, offset - 4096);
         else {
           const image = progressFile.replace('.progress', '.qcow2');
-          execFileSync('qemu-io', ['-f', 'qcow2', '-c', 'write -P 7 4096 4096', image]);
+          await qemuWrite(image, '4096 4096');
         }
       }
 
@@ -209,8 +210,19 @@ describe('a backup whose elioctl was killed', function () {
         else {
           const image = progressFile.replace('.progress', '.qcow2');
           const where = `${String(offset)} ${String(origin.volume.sizeBytes - offset)}`;
-          execFileSync('qemu-io', ['-f', 'qcow2', '-c', `write -P 7 ${where}`, image]);
+          await qemuWrite(image, where);
           await write(progressFile.replace('.progress', '.sums'), 8 + 68 * proof.chunks);
+        }
+      }
+
+      /** The server of the run that was killed may be there for a moment, and have the file locked. */
+      async function qemuWrite(image: string, where: string): Promise<void> {
+        for (let attempt = 1; ; attempt += 1) {
+          const args = ['-f', 'qcow2', '-c', `write -P 7 ${where}`, image];
+          const { status, stderr } = spawnSync('qemu-io', args, { encoding: 'utf8' });
+          if (status === 0) return;
+          assert.ok(stderr.includes('lock') && attempt < 100, stderr);
+          await delay(100);
         }
       }
 
@@ -288,6 +300,18 @@ describe('a backup whose elioctl was killed', function () {
         it('when --full is given now', async () => {
           const { type } = await assertAnew(/only one of the two runs has --full/, '--full');
           assert.equal(type, 'full');
+        });
+
+        it('when --full is given now, as soon as the image is free', async () => {
+          origin.busyCalls = 2;
+          await assertAnew(/only one of the two runs has --full/, '--full');
+          await killed('half-streamed');
+          origin.busyCalls = 3;
+          const words = ['backup', '--full', '/dev/vdb1', place];
+          const { status, stderr } = await elioctl(NEVER, ...words);
+          assert.equal(status, EXIT.busy, stderr);
+          assert.match(stderr, /^elioctl: .*image in use/m);
+          await backUp('--full');
         });
 
         it('when the agent refuses the rest', async () => {

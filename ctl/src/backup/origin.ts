@@ -87,6 +87,9 @@ function taken(snapshot: Snapshot | undefined, note: string): TakenSnapshot {
   return { snapshot, cookie: snapshot.cookie, note };
 }
 
+/** The agent waits for 10 s in each of them, and ends the stream of a client that has vanished after 20 s. */
+const TAKE_OVER_ATTEMPTS = 3;
+
 export class Origin {
   constructor(
     private readonly connection: Connection,
@@ -115,7 +118,7 @@ export class Origin {
     }
     switch (tracker.state) {
       case TrackerState.TRACKER_STATE_ACTIVE_SNAPSHOT:
-        await this.toIncremental(tracker.minor);
+        await this.takeOver(tracker.minor);
         return this.nextSnapshot(tracker, sizes);
       case TrackerState.TRACKER_STATE_ACTIVE_INCREMENTAL:
         return this.nextSnapshot(tracker, sizes);
@@ -157,6 +160,19 @@ export class Origin {
   private async destroy(minor: number): Promise<void> {
     const request = { minor, requestId: randomUUID() };
     await this.connection.snapshots.destroySnapshot(request, SLOW_CALL_MS);
+  }
+
+  /** Ends a snapshot that some run has left, and whose reader may have vanished: its stream ends when the agent has noticed that. */
+  private async takeOver(minor: number): Promise<void> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await this.toIncremental(minor);
+        return;
+      } catch (error) {
+        const isInUse = error instanceof CliError && error.reason === 'IMAGE_IN_USE';
+        if (!isInUse || attempt === TAKE_OVER_ATTEMPTS) throw error;
+      }
+    }
   }
 
   async toIncremental(minor: number): Promise<void> {

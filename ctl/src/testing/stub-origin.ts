@@ -122,6 +122,8 @@ export class StubOrigin {
   oldestKnown: bigint | undefined;
   /** What a snapshot has failed with. */
   error = 0;
+  /** So many calls for the end of a snapshot are refused: somebody reads the image. */
+  busyCalls = 0;
   /** Calls for the rest of a stream are refused with this reason. */
   refusal: string | undefined;
   private readonly server = new Server();
@@ -224,9 +226,13 @@ export class StubOrigin {
         ...this.to(TrackerState.TRACKER_STATE_ACTIVE_SNAPSHOT, true),
         oldCowFile: '/.elio-cow-b',
       })),
-      transitionToIncremental: this.noted('transitionToIncremental', () =>
-        this.to(TrackerState.TRACKER_STATE_ACTIVE_INCREMENTAL),
-      ),
+      transitionToIncremental: this.noted('transitionToIncremental', () => {
+        if (this.busyCalls > 0) {
+          this.busyCalls -= 1;
+          throw new AgentError(status.ABORTED, 'IMAGE_IN_USE', 'image in use');
+        }
+        return this.to(TrackerState.TRACKER_STATE_ACTIVE_INCREMENTAL);
+      }),
       renewLease: this.noted('renewLease', () => ({ snapshot: this.snapshot() })),
       deleteOldCowFile: this.noted('deleteOldCowFile', () => ({ cowFile: '/.elio-cow-b' })),
     };
