@@ -88,7 +88,7 @@ function taken(snapshot: Snapshot | undefined, note: string): TakenSnapshot {
 }
 
 /** The agent waits for 10 s in each of them, and ends the stream of a client that has vanished after 20 s. */
-const TAKE_OVER_ATTEMPTS = 3;
+const END_ATTEMPTS = 3;
 
 export class Origin {
   constructor(
@@ -118,7 +118,7 @@ export class Origin {
     }
     switch (tracker.state) {
       case TrackerState.TRACKER_STATE_ACTIVE_SNAPSHOT:
-        await this.takeOver(tracker.minor);
+        await this.toIncremental(tracker.minor);
         return this.nextSnapshot(tracker, sizes);
       case TrackerState.TRACKER_STATE_ACTIVE_INCREMENTAL:
         return this.nextSnapshot(tracker, sizes);
@@ -162,22 +162,18 @@ export class Origin {
     await this.connection.snapshots.destroySnapshot(request, SLOW_CALL_MS);
   }
 
-  /** Ends a snapshot that some run has left, and whose reader may have vanished: its stream ends when the agent has noticed that. */
-  private async takeOver(minor: number): Promise<void> {
+  /** Waits for readers of the image to end: that of a client which has vanished ends when the agent has noticed that. */
+  async toIncremental(minor: number): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
+      const request = { minor, requestId: randomUUID() };
       try {
-        await this.toIncremental(minor);
+        await this.connection.snapshots.transitionToIncremental(request, SLOW_CALL_MS);
         return;
       } catch (error) {
         const isInUse = error instanceof CliError && error.reason === 'IMAGE_IN_USE';
-        if (!isInUse || attempt === TAKE_OVER_ATTEMPTS) throw error;
+        if (!isInUse || attempt === END_ATTEMPTS) throw error;
       }
     }
-  }
-
-  async toIncremental(minor: number): Promise<void> {
-    const request = { minor, requestId: randomUUID() };
-    await this.connection.snapshots.transitionToIncremental(request, SLOW_CALL_MS);
   }
 
   /** Renews the lease of a snapshot, again and again as long as a task runs. */
