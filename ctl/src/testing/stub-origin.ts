@@ -3,7 +3,14 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Server, ServerCredentials, status, type handleUnaryCall } from '@grpc/grpc-js';
+import { setTimeout } from 'node:timers/promises';
+import {
+  Server,
+  ServerCredentials,
+  status,
+  type handleUnaryCall,
+  type ServerWritableStream,
+} from '@grpc/grpc-js';
 import { crc32 } from 'node:zlib';
 import { AgentError, toServiceError } from '../../../agent/src/errors.js';
 import { CHUNK_SIZE } from '../../../agent/src/services/chunks.js';
@@ -22,6 +29,8 @@ import {
 } from '../../../proto/gen/elio/v1/host.js';
 import {
   RestoreServiceService,
+  type ListTargetDigestsRequest,
+  type ListTargetDigestsResponse,
   type RestoreServiceServer,
 } from '../../../proto/gen/elio/v1/restore.js';
 import {
@@ -98,7 +107,7 @@ export class StubOrigin {
   readonly target: Buffer;
   /** Bytes that were written to it since this was last set, zeros included. */
   restoredBytes = 0;
-  /** Has the stream of the target's checksums fail behind so many of them. */
+  /** Has the stream of the target's checksums fail behind so many of them; unless that is none, once something was restored. */
   digestsUntilFailure = Infinity;
   /** Since snapshot of other nonces nothing is known. */
   nonce = 'd'.repeat(32);
@@ -354,6 +363,21 @@ export class StubOrigin {
     return leaves;
   }
 
+  private async sendTargetDigests(
+    call: ServerWritableStream<ListTargetDigestsRequest, ListTargetDigestsResponse>,
+  ): Promise<void> {
+    for (const [i, sha256] of this.targetLeaves().entries()) {
+      if (i === this.digestsUntilFailure) {
+        while (i > 0 && this.restoredBytes === 0) await setTimeout(10);
+        const failure = new AgentError(status.DATA_LOSS, 'DEVICE_FAILED', 'it cannot be read');
+        call.emit('error', toServiceError(failure));
+        return;
+      }
+      call.write({ offsetBytes: BigInt(i * CHUNK_SIZE), sha256 });
+    }
+    call.end();
+  }
+
   private restoreHandlers(): RestoreServiceServer {
     return {
       beginRestore: unary(({ targetDevice }) => ({
@@ -368,15 +392,7 @@ export class StubOrigin {
         verifiedBytes: 0n,
       })),
       listTargetDigests: (call) => {
-        for (const [i, sha256] of this.targetLeaves().entries()) {
-          if (i === this.digestsUntilFailure) {
-            const failure = new AgentError(status.DATA_LOSS, 'DEVICE_FAILED', 'it cannot be read');
-            call.emit('error', toServiceError(failure));
-            return;
-          }
-          call.write({ offsetBytes: BigInt(i * CHUNK_SIZE), sha256 });
-        }
-        call.end();
+        void this.sendTargetDigests(call);
       },
       writeBlocks: (call, callback) => {
         let writtenBytes = 0n;
