@@ -107,7 +107,8 @@ for (const { name, sizeMib } of [
       // A page for each region that changed; the tables of all regions take a quarter of a MiB a TiB.
       const pagesMib = (32 * sizeMib) / tib / step;
       const tablesMib = (0.25 * sizeMib) / tib;
-      assert.ok(freedMib < pagesMib + tablesMib + 4, `${String(freedMib)} MiB`);
+      // What a kernel keeps about its own memory, most of all one that looks for errors, comes to some MiB.
+      assert.ok(freedMib < pagesMib + tablesMib + 8, `${String(freedMib)} MiB`);
       assert.ok(freedMib > pagesMib * 0.8, `${String(freedMib)} MiB`);
     });
   });
