@@ -67,11 +67,16 @@ bool esnap_bitmap_is_prepared(const struct esnap_bitmap *bm, u64 first, u64 last
 	return true;
 }
 
-bool esnap_bitmap_test(const struct esnap_bitmap *bm, u64 bit)
+static inline bool is_set(const struct esnap_bitmap *bm, u64 bit)
 {
 	unsigned long *page = page_of(bm, bit);
 
 	return page && test_bit(bit % ESNAP_BITS_PER_PAGE, page);
+}
+
+bool esnap_bitmap_test(const struct esnap_bitmap *bm, u64 bit)
+{
+	return is_set(bm, bit);
 }
 
 bool esnap_bitmap_test_and_set(struct esnap_bitmap *bm, u64 bit)
@@ -81,6 +86,9 @@ bool esnap_bitmap_test_and_set(struct esnap_bitmap *bm, u64 bit)
 
 u64 esnap_bitmap_next_zero(const struct esnap_bitmap *bm, u64 first, u64 last)
 {
+	/* Most bios are of one block. */
+	if (first == last)
+		return last + is_set(bm, first);
 	while (first <= last) {
 		u64 base = round_down(first, ESNAP_BITS_PER_PAGE);
 		u64 end = min_t(u64, last - base, ESNAP_BITS_PER_PAGE - 1) + 1;
@@ -99,6 +107,8 @@ u64 esnap_bitmap_next_zero(const struct esnap_bitmap *bm, u64 first, u64 last)
 
 u64 esnap_bitmap_next_set(const struct esnap_bitmap *bm, u64 first, u64 last)
 {
+	if (first == last)
+		return last + !is_set(bm, first);
 	while (first <= last) {
 		u64 base = round_down(first, ESNAP_BITS_PER_PAGE);
 		u64 end = min_t(u64, last - base, ESNAP_BITS_PER_PAGE - 1) + 1;

@@ -2,182 +2,77 @@
 /*
  * Copy before write.
  *
- * The hook puts a write that must wait on the held list.  The save worker reads
- * the blocks that are not saved yet, marks them as saved once the read has
- * ended, and hands the write to the release worker.  What was saved lands in the
+ * The hook holds a write that must wait.  Whoever saves has the blocks read that
+ * are not saved yet (read.c), marks them as saved once the read has ended, and
+ * lets the write go.  That is the save worker, for which the hook puts the write
+ * on the held list and which leaves the letting go to the release worker; or it is
+ * the one who writes, when its plug ends (plug.c).  What was saved lands in the
  * COW file later (land.c): nobody waits for that, unless the memory for what is
  * saved but not stored is used up.
- *
- * Nothing here waits for memory.  What cannot be had now is had when a read or
- * a batch ends, and there is a reserve with which one can always go on.
  */
 #include <linux/blkdev.h>
-#include <linux/mm.h>
 #include <linux/sched/mm.h>
 
 #include "fault.h"
+#include "plug.h"
 #include "seal.h"
 #include "tracker.h"
 
-#define BIO_RESERVE 64
-
-/* --- reading the old content ----------------------------------------------- */
-
-static void end_read(struct bio *bio)
-{
-	struct esnap_save *save = bio->bi_private;
-	struct esnap_copy *c = &save->epoch->tracker->copy;
-
-	save->status = bio->bi_status;
-	bio_put(bio);
-	/* Once it is on the list the tracker may go; esnap_copy_exit() waits. */
-	rcu_read_lock();
-	if (llist_add(&save->read_done, &c->read_done))
-		queue_work(c->save_wq, &c->save_work);
-	rcu_read_unlock();
-}
-
-/* Blocks that the store has room for; what is parked is counted when that ends. */
-static u64 free_blocks(const struct esnap_epoch *ep)
-{
-	u64 used, all;
-
-	if (READ_ONCE(ep->parked))
-		return U64_MAX;
-	used = ep->first_data_block + ep->nr_reserved;
-	all = ep->cowfile.size / ELASTIO_SNAP_BLOCK_SIZE;
-	return used < all ? all - used : 0;
-}
-
-/* Memory comes back when a read or a batch ends; if none will, that is the end. */
-static int no_memory(const struct esnap_epoch *ep, int used)
-{
-	return ep->nr_reading || (used && !READ_ONCE(ep->parked)) ? -EAGAIN : -ENOMEM;
-}
-
-/*
- * Starts to save @nr blocks from @first on, or fewer, for @held.  -EAGAIN: not
- * before something has ended; any other error is the snapshot's end.
- */
-static struct esnap_save *start_save(struct esnap_epoch *ep, struct bio *held, u64 first, u32 nr)
-{
-	struct esnap_tracker *t = ep->tracker;
-	struct esnap_copy *c = &t->copy;
-	/* While the origin is not ours, the held bio's disk cannot go away. */
-	struct block_device *own = READ_ONCE(t->bdev);
-	struct esnap_target target = own ? esnap_target(own) : esnap_target_disk_of(held);
-	u64 base = own ? 0 : t->start;
-	u64 room = free_blocks(ep);
-	int limit = esnap_fault("no_limit") ? INT_MAX :
-					    READ_ONCE(esnap_pending_max_mib) << (20 - PAGE_SHIFT);
-	int used = atomic_read(&t->save_pool.nr_pages);
-	u64 sectors, sector = first * ELASTIO_SNAP_BLOCK_SECTORS;
-	struct esnap_save *save;
-	struct bio *bio;
-	u32 i;
-
-	if (used >= limit)
-		/* Nothing that is parked will ever land. */
-		return ERR_PTR(READ_ONCE(ep->parked) ? -ENOMEM : -EAGAIN);
-	nr = min3(nr, (u32)ESNAP_RUN_BLOCKS, (u32)(limit - used));
-	nr = min_t(u64, nr, max_t(u64, room, 1));
-	if (esnap_bitmap_prepare(&ep->index.changes.changed, first, first + nr - 1))
-		return ERR_PTR(-ENOMEM);
-	if (!room) {
-		/* What still fits is saved to the last block before the end. */
-		if (ep->nr_reading)
-			return ERR_PTR(-EAGAIN);
-		/* The block that does not fit counts as changed, too. */
-		esnap_index_mark(&ep->index, &ep->index.changes.changed, first, first);
-		return ERR_PTR(-EFBIG);
-	}
-	save = esnap_save_alloc(ep, first, nr);
-	if (!save)
-		return ERR_PTR(no_memory(ep, used));
-	bio = esnap_bio_alloc(target, save->nr, REQ_OP_READ | REQ_SYNC, ESNAP_SAVE_GFP,
-			      &c->read_bios);
-	if (!bio) {
-		esnap_save_free(save);
-		return ERR_PTR(no_memory(ep, used));
-	}
-
-	/* The origin's last block may be shorter than a block. */
-	sectors = min_t(u64, (u64)save->nr * ELASTIO_SNAP_BLOCK_SECTORS, t->nr_sectors - sector);
-	bio->bi_iter.bi_sector = base + sector;
-	bio->bi_end_io = end_read;
-	bio->bi_private = save;
-	for (i = 0; i < save->nr; i++) {
-		unsigned int len = min_t(u64, sectors, ELASTIO_SNAP_BLOCK_SECTORS) << SECTOR_SHIFT;
-
-		if (len < PAGE_SIZE)
-			clear_highpage(save->pages[i]);
-		__bio_add_page(bio, save->pages[i], len, 0);
-		sectors -= len >> SECTOR_SHIFT;
-	}
-	ep->nr_reserved += save->nr;
-	ep->nr_reading++;
-	esnap_save_insert(save);
-	submit_bio(bio);
-	return save;
-}
-
-/*
- * Gets the unsaved ones of the blocks first..last saved.  0: all are; 1: the
- * bio waits for a read; -EAGAIN: for memory; other errors: the snapshot's end.
- */
-static int save_blocks(struct esnap_epoch *ep, struct bio *bio, u64 first, u64 last)
-{
-	struct esnap_bitmap *saved = &ep->index.changes.changed;
-	struct esnap_save *wait = NULL;
-	int err = 0;
-	u64 block;
-
-	for (block = esnap_bitmap_next_zero(saved, first, last); block <= last;
-	     block = esnap_bitmap_next_zero(saved, block, last)) {
-		u64 end = last;
-		/*
-		 * A save that holds an unsaved block is still being read, and
-		 * only this worker ends that: it cannot go away here.
-		 */
-		struct esnap_save *save = esnap_save_covering(ep, block, &end);
-
-		if (!save) {
-			u64 nr = esnap_bitmap_next_set(saved, block, end) - block;
-
-			save = start_save(ep, bio, block, min_t(u64, nr, U32_MAX));
-			if (IS_ERR(save)) {
-				err = PTR_ERR(save);
-				break;
-			}
-		}
-		if (!wait)
-			wait = save;
-		block = save->first + save->nr;
-	}
-	if (err && err != -EAGAIN)
-		return err;
-	if (wait) {
-		bio_list_add(&wait->waiters, bio);
-		return 1;
-	}
-	return err;
-}
-
-/* --- the save worker ------------------------------------------------------- */
-
-static void release(struct esnap_copy *c, struct bio *bio)
-{
-	spin_lock(&c->release_lock);
-	bio_list_add(&c->release, bio);
-	spin_unlock(&c->release_lock);
-	queue_work(c->release_wq, &c->release_work);
-}
+/* --- letting go ------------------------------------------------------------- */
 
 static void held_done(struct esnap_copy *c, int n)
 {
 	if (atomic_sub_and_test(n, &c->nr_held))
-		wake_up_all(&c->wait);
+		esnap_copy_wake(c);
 }
+
+/* The hook sees them again, and finds that they may pass. */
+static void submit_all(struct esnap_copy *c, struct bio_list *bios)
+{
+	struct bio *bio;
+	int n = 0;
+
+	while ((bio = bio_list_pop(bios))) {
+		if (esnap_fault("lose_bio") && bio->bi_iter.bi_sector % 64 == 8)
+			bio_endio(bio);
+		else
+			submit_bio_noacct(bio);
+		n++;
+	}
+	if (n)
+		held_done(c, n);
+}
+
+/* Has the release worker submit them. */
+static void release(struct esnap_copy *c, struct bio_list *bios)
+{
+	if (bio_list_empty(bios))
+		return;
+	spin_lock(&c->release_lock);
+	bio_list_merge(&c->release, bios);
+	spin_unlock(&c->release_lock);
+	queue_work(c->release_wq, &c->release_work);
+}
+
+static void release_work(struct work_struct *work)
+{
+	struct esnap_copy *c = container_of(work, struct esnap_copy, release_work);
+	unsigned int noio = memalloc_noio_save();
+	struct bio_list bios;
+	struct blk_plug plug;
+
+	spin_lock(&c->release_lock);
+	bios = c->release;
+	bio_list_init(&c->release);
+	spin_unlock(&c->release_lock);
+
+	blk_start_plug(&plug);
+	submit_all(c, &bios);
+	blk_finish_plug(&plug);
+	memalloc_noio_restore(noio);
+}
+
+/* --- admission -------------------------------------------------------------- */
 
 enum verdict {
 	/* As far as this epoch goes it may be submitted. */
@@ -243,8 +138,11 @@ static enum verdict admit(struct esnap_tracker *t, struct esnap_epoch *ep, struc
 		return ADMITTED;
 	}
 	if (mode != ESNAP_SNAPSHOT) {
-		if (esnap_bitmap_prepare(bm, first, last))
-			esnap_fail(ep, -ENOMEM, "no memory for the change bitmap");
+		err = esnap_bitmap_prepare(bm, first, last);
+		if (err && t->copy.saves_own)
+			return BLOCKED;
+		if (err)
+			esnap_fail(ep, err, "no memory for the change bitmap");
 		else
 			esnap_index_mark(&ep->index, bm, first, last);
 		return ADMITTED;
@@ -256,8 +154,9 @@ static enum verdict admit(struct esnap_tracker *t, struct esnap_epoch *ep, struc
 		held_done(&t->copy, 1);
 		return TAKEN;
 	}
-	err = save_blocks(ep, bio, first, last);
-	if (err == -EAGAIN)
+	err = esnap_read_unsaved(ep, bio, first, last);
+	/* Memory that a program may not have by its policy may be there for the worker. */
+	if (err == -EAGAIN || (err == -ENOMEM && t->copy.saves_own))
 		return BLOCKED;
 	if (err < 0)
 		esnap_fail(ep, err, err == -EFBIG ? "the COW file is full" :
@@ -308,33 +207,59 @@ static enum verdict admit_all(struct esnap_tracker *t, struct bio *bio)
 	return ADMITTED;
 }
 
-static enum verdict process(struct esnap_tracker *t, struct bio *bio)
+/* Of several verdicts on a list: true when all of it could be gone on with. */
+static bool save_all(struct esnap_tracker *t, struct bio_list *bios, struct bio_list *admitted)
 {
-	enum verdict verdict = admit_all(t, bio);
+	struct bio *bio;
 
-	if (verdict == ADMITTED)
-		release(&t->copy, bio);
-	return verdict;
+	while ((bio = bio_list_pop(bios))) {
+		switch (admit_all(t, bio)) {
+		case ADMITTED:
+			bio_list_add(admitted, bio);
+			break;
+		case TAKEN:
+			break;
+		case BLOCKED:
+			bio_list_add_head(bios, bio);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* --- the end of reads ------------------------------------------------------- */
+
+/* Then nothing more is to be done for it; if that is not so any more, the hook sees it. */
+static bool has_all_of(const struct esnap_save *save, struct bio *bio)
+{
+	u64 from = save->epoch->tracker->start + save->first * ELASTIO_SNAP_BLOCK_SECTORS;
+	u64 sector = esnap_bio_disk_sector(bio);
+
+	return sector >= from &&
+	       sector + bio_sectors(bio) <= from + save->nr * ELASTIO_SNAP_BLOCK_SECTORS;
 }
 
 /*
  * Publish first the data, then the bits: a reader of the image that finds a bit
- * finds the save, and whoever sees the write that is let go sees the bit.
+ * finds the save, and whoever sees the write that is let go sees the bit.  What
+ * has waited goes to @admitted, or to @again when there is more to be done.
  */
-static void finish_read(struct esnap_tracker *t, struct esnap_save *save)
+static void finish_read(struct esnap_tracker *t, struct esnap_save *save,
+			struct bio_list *admitted, struct bio_list *again)
 {
 	struct esnap_epoch *ep = save->epoch;
-	struct esnap_copy *c = &t->copy;
+	struct bio *bio;
 
 	WRITE_ONCE(ep->nr_reading, ep->nr_reading - 1);
 	if (!ep->nr_reading && READ_ONCE(ep->seal) != ESNAP_OPEN)
-		wake_up_all(&c->wait);
+		esnap_copy_wake(&t->copy);
 	if (save->status)
 		esnap_fail(ep, -EIO, "the origin cannot be read");
 	/* As long as it has not failed, the write that it is for keeps the disk alive. */
 	else if (READ_ONCE(ep->mode) == ESNAP_SNAPSHOT && esnap_origin_is_exchanged(t))
 		esnap_fail(ep, -ENODEV, "its disk reports another medium");
-	bio_list_merge(&c->ready, &save->waiters);
+	while ((bio = bio_list_pop(&save->waiters)))
+		bio_list_add(has_all_of(save, bio) ? admitted : again, bio);
 	if (READ_ONCE(ep->mode) != ESNAP_SNAPSHOT) {
 		esnap_save_remove(save);
 		return;
@@ -344,71 +269,145 @@ static void finish_read(struct esnap_tracker *t, struct esnap_save *save)
 	esnap_land_add(save);
 }
 
-static void save_work(struct work_struct *work)
+/*
+ * What has waited for reads that the caller has begun goes to @admitted or @again.
+ * True: some have ended.
+ */
+static bool finish_reads(struct esnap_tracker *t, struct bio_list *admitted,
+			 struct bio_list *again)
 {
-	struct esnap_tracker *t = container_of(work, struct esnap_tracker, copy.save_work);
 	struct esnap_copy *c = &t->copy;
-	struct llist_node *done = llist_reverse_order(llist_del_all(&c->read_done));
-	unsigned int noio = memalloc_noio_save();
-	bool blocked = false;
-	struct bio_list held;
-	struct blk_plug plug;
-	struct bio *bio;
+	struct llist_node *done = llist_reverse_order(llist_del_all(&c->reads.done));
+	struct bio_list others = BIO_EMPTY_LIST;
+	bool some = done;
 
 	while (done) {
 		struct esnap_save *save = llist_entry(done, struct esnap_save, read_done);
 
 		done = done->next;
-		finish_read(t, save);
+		if (save->saver == current)
+			finish_read(t, save, admitted, again);
+		else
+			finish_read(t, save, &others, &c->ready);
 	}
+	release(c, &others);
+	return some;
+}
+
+/* --- who saves -------------------------------------------------------------- */
+
+/* The save lock is taken. */
+static void begin_run(struct esnap_copy *c, bool own)
+{
+	c->saves_own = own;
+	WRITE_ONCE(c->saver, current);
+}
+
+static void end_run(struct esnap_copy *c)
+{
+	WRITE_ONCE(c->saver, NULL);
+	mutex_unlock(&c->save_lock);
+}
+
+static void take_held(struct esnap_copy *c)
+{
+	struct bio_list held;
+
 	raw_spin_lock_irq(&c->held_lock);
 	held = c->held;
 	bio_list_init(&c->held);
 	raw_spin_unlock_irq(&c->held_lock);
 	bio_list_merge(&c->ready, &held);
+}
 
+static void save_work(struct work_struct *work)
+{
+	struct esnap_tracker *t = container_of(work, struct esnap_tracker, copy.save_work);
+	struct bio_list admitted = BIO_EMPTY_LIST;
+	struct esnap_copy *c = &t->copy;
+	unsigned int noio = memalloc_noio_save();
+	struct blk_plug plug;
+	bool all, more;
+
+	mutex_lock(&c->save_lock);
+	begin_run(c, false);
+	finish_reads(t, &admitted, &c->ready);
+	take_held(c);
 	blk_start_plug(&plug);
-	while (!blocked && (bio = bio_list_pop(&c->ready))) {
-		blocked = process(t, bio) == BLOCKED;
-		if (blocked)
-			bio_list_add_head(&c->ready, bio);
-	}
+	all = save_all(t, &c->ready, &admitted);
 	blk_finish_plug(&plug);
+	/* A disk of RAM has read by now; what is not done with comes in turn. */
+	more = finish_reads(t, &admitted, &c->ready) && !bio_list_empty(&c->ready);
+	end_run(c);
 	memalloc_noio_restore(noio);
 
-	if (blocked)
+	release(c, &admitted);
+	if (more)
+		queue_work(c->save_wq, &c->save_work);
+	if (!all)
 		esnap_land_flush(t);
 }
 
-/* --- the release worker ---------------------------------------------------- */
-
-static void release_work(struct work_struct *work)
+/* Only where nothing can be waited for but what the caller would have waited for. */
+static bool may_run_own(struct esnap_tracker *t)
 {
-	struct esnap_copy *c = container_of(work, struct esnap_copy, release_work);
-	unsigned int noio = memalloc_noio_save();
-	struct bio_list bios;
-	struct blk_plug plug;
-	struct bio *bio;
-	int n = 0;
+	struct esnap_copy *c = &t->copy;
+	int i;
 
-	spin_lock(&c->release_lock);
-	bios = c->release;
-	bio_list_init(&c->release);
-	spin_unlock(&c->release_lock);
+	/* Behind those that came first. */
+	if (!bio_list_empty(&c->ready) || READ_ONCE(c->held.head))
+		return false;
+	for (i = 0; i < ARRAY_SIZE(t->slots); i++) {
+		struct esnap_epoch *ep = esnap_worker_epoch(t, i);
 
-	blk_start_plug(&plug);
-	while ((bio = bio_list_pop(&bios))) {
-		/* The hook sees it again, and finds that it may pass. */
-		if (esnap_fault("lose_bio") && bio->bi_iter.bi_sector % 64 == 8)
-			bio_endio(bio);
-		else
-			submit_bio_noacct(bio);
-		n++;
+		if (ep && READ_ONCE(ep->seal) != ESNAP_OPEN)
+			return false;
 	}
-	blk_finish_plug(&plug);
+	return true;
+}
+
+/*
+ * What else is in the plug goes before the lock is taken: whatever that waits
+ * for must not have the worker wait, too.  The reads go while the lock is held, for a
+ * disk of RAM has then read before it is given up.  The writes are left in the plug,
+ * which the caller flushes.
+ */
+bool esnap_copy_run_own(struct esnap_tracker *t, struct bio_list *bios)
+{
+	struct bio_list admitted = BIO_EMPTY_LIST;
+	struct blk_plug *plug = current->plug;
+	struct esnap_copy *c = &t->copy;
+	struct blk_plug reads;
+	unsigned int noio;
+	bool all, rest;
+
+	blk_finish_plug(plug);
+	if (!mutex_trylock(&c->save_lock)) {
+		blk_start_plug(plug);
+		return false;
+	}
+	if (!may_run_own(t)) {
+		mutex_unlock(&c->save_lock);
+		blk_start_plug(plug);
+		return false;
+	}
+	noio = memalloc_noio_save();
+	begin_run(c, true);
+	do {
+		blk_start_plug(&reads);
+		all = save_all(t, bios, &admitted);
+		blk_finish_plug(&reads);
+		finish_reads(t, &admitted, bios);
+	} while (all && !bio_list_empty(bios));
+	bio_list_merge(&c->ready, bios);
+	rest = !bio_list_empty(&c->ready) || !llist_empty(&c->reads.done);
+	end_run(c);
+	if (rest)
+		queue_work(c->save_wq, &c->save_work);
+	blk_start_plug(plug);
+	submit_all(c, &admitted);
 	memalloc_noio_restore(noio);
-	if (n)
-		held_done(c, n);
+	return true;
 }
 
 /* --- life ------------------------------------------------------------------ */
@@ -423,18 +422,19 @@ int esnap_copy_init(struct esnap_tracker *t)
 	bio_list_init(&c->held);
 	bio_list_init(&c->ready);
 	bio_list_init(&c->release);
-	init_llist_head(&c->read_done);
 	atomic_set(&c->nr_held, 0);
+	atomic_set(&c->nr_plugs, 0);
+	mutex_init(&c->save_lock);
 	init_waitqueue_head(&c->wait);
 	INIT_WORK(&c->save_work, save_work);
 	INIT_WORK(&c->release_work, release_work);
 
-	err = bioset_init(&c->read_bios, BIO_RESERVE, 0, BIOSET_NEED_BVECS);
+	err = esnap_reads_init(&c->reads);
 	if (err)
 		return err;
 	err = esnap_save_pool_init(&t->save_pool);
 	if (err)
-		goto err_bios;
+		goto err_reads;
 	err = -ENOMEM;
 	c->save_wq = alloc_workqueue("esnap_save%u", ESNAP_WORKER_FLAGS, 1, t->minor);
 	if (!c->save_wq)
@@ -453,8 +453,8 @@ err_save_wq:
 	destroy_workqueue(c->save_wq);
 err_pool:
 	esnap_save_pool_exit(&t->save_pool);
-err_bios:
-	bioset_exit(&c->read_bios);
+err_reads:
+	esnap_reads_exit(&c->reads);
 	return err;
 }
 
@@ -462,26 +462,40 @@ void esnap_copy_exit(struct esnap_tracker *t)
 {
 	struct esnap_copy *c = &t->copy;
 
-	/* The last read or batch may still be on its way out of its end_io. */
+	wait_event(c->wait, !atomic_read(&c->nr_plugs));
+	/* The last plug, read or batch may still be on its way out. */
 	synchronize_rcu();
+	esnap_reads_stop(&c->reads);
 	esnap_land_exit(t);
 	destroy_workqueue(c->release_wq);
 	destroy_workqueue(c->save_wq);
 	esnap_save_pool_exit(&t->save_pool);
-	bioset_exit(&c->read_bios);
+	esnap_reads_exit(&c->reads);
 }
 
-void esnap_copy_hold(struct esnap_tracker *t, struct bio *bio)
+void esnap_copy_queue(struct esnap_tracker *t, struct bio_list *bios)
 {
 	struct esnap_copy *c = &t->copy;
 	unsigned long flags;
 
-	esnap_bio_make_waiting(bio);
-	atomic_inc(&c->nr_held);
 	raw_spin_lock_irqsave(&c->held_lock, flags);
-	bio_list_add(&c->held, bio);
+	bio_list_merge(&c->held, bios);
 	raw_spin_unlock_irqrestore(&c->held_lock, flags);
 	queue_work(c->save_wq, &c->save_work);
+}
+
+void esnap_copy_hold(struct esnap_tracker *t, struct bio *bio)
+{
+	/* Who must not wait for its write must not wait for a read either. */
+	bool patient = !(bio->bi_opf & REQ_NOWAIT);
+	struct bio_list one = BIO_EMPTY_LIST;
+
+	esnap_bio_make_waiting(bio);
+	atomic_inc(&t->copy.nr_held);
+	if (patient && esnap_plug_hold(t, bio))
+		return;
+	bio_list_add(&one, bio);
+	esnap_copy_queue(t, &one);
 }
 
 void esnap_copy_kick(struct esnap_tracker *t)
@@ -490,9 +504,17 @@ void esnap_copy_kick(struct esnap_tracker *t)
 	esnap_land_flush(t);
 }
 
+/* Whoever saves from now on sees what was done before. */
+static void wait_runs(struct esnap_copy *c)
+{
+	flush_work(&c->save_work);
+	mutex_lock(&c->save_lock);
+	mutex_unlock(&c->save_lock);
+}
+
 void esnap_copy_sync(struct esnap_tracker *t)
 {
-	flush_work(&t->copy.save_work);
+	wait_runs(&t->copy);
 	esnap_land_sync(t);
 }
 
@@ -504,12 +526,12 @@ void esnap_copy_wait_held(struct esnap_tracker *t)
 
 void esnap_copy_wait_reads(struct esnap_epoch *ep)
 {
-	struct esnap_tracker *t = ep->tracker;
+	struct esnap_copy *c = &ep->tracker->copy;
 
-	flush_work(&t->copy.save_work);
-	wait_event(t->copy.wait, !READ_ONCE(ep->nr_reading));
-	/* The worker that ended the last read hands it on, too. */
-	flush_work(&t->copy.save_work);
+	wait_runs(c);
+	wait_event(c->wait, !READ_ONCE(ep->nr_reading));
+	/* Who has ended the last read hands it on, too. */
+	wait_runs(c);
 }
 
 void esnap_copy_drain(struct esnap_epoch *ep)

@@ -3,10 +3,12 @@
 #define ESNAP_COPY_H
 
 #include <linux/bio.h>
-#include <linux/llist.h>
+#include <linux/mutex.h>
+#include <linux/wait.h>
 #include <linux/workqueue.h>
 
 #include "esnap.h"
+#include "read.h"
 
 struct esnap_epoch;
 struct esnap_tracker;
@@ -31,15 +33,23 @@ struct esnap_copy {
 	struct bio_list held;
 	/* Held and not yet submitted or ended. */
 	atomic_t nr_held;
-	/* Only the save worker's. */
+	/* Plugs with bios of this tracker. */
+	atomic_t nr_plugs;
+
+	/* Of whoever saves: the save worker, or who writes (plug.h). */
+	struct mutex save_lock;
+	/* The one who does; compared without the lock. */
+	struct task_struct *saver;
+	/* Not the worker; under the lock. */
+	bool saves_own;
+	/* Taken off the held list, in their order; under the lock. */
 	struct bio_list ready;
 
 	/* Protects the list below. */
 	spinlock_t release_lock;
 	struct bio_list release;
 
-	struct llist_head read_done;
-	struct bio_set read_bios;
+	struct esnap_reads reads;
 	/* Something was freed or has ended. */
 	wait_queue_head_t wait;
 };
@@ -51,10 +61,29 @@ void esnap_copy_exit(struct esnap_tracker *t);
 /* Takes the bio; it is submitted or ended later.  Any context but NMI. */
 void esnap_copy_hold(struct esnap_tracker *t, struct bio *bio);
 
+/* Hands bios that are held over to the worker.  Any context but NMI. */
+void esnap_copy_queue(struct esnap_tracker *t, struct bio_list *bios);
+
+/*
+ * Does with the caller's own held bios what the workers would do.  False: nothing
+ * was done; the worker must.  Called where the plug of the caller is being
+ * flushed, when nothing waits in it any more but requests; sleeps where the
+ * submission of the bios could.
+ */
+bool esnap_copy_run_own(struct esnap_tracker *t, struct bio_list *bios);
+
 /* Look again at what is held: the state has changed.  Any context. */
 void esnap_copy_kick(struct esnap_tracker *t);
 
-/* Waits until no worker uses an epoch that is no longer published.  Sleeps. */
+/* Something was freed or has ended.  Any context. */
+static inline void esnap_copy_wake(struct esnap_copy *c)
+{
+	/* Nearly always nobody waits; to find that out by the lock costs more. */
+	if (wq_has_sleeper(&c->wait))
+		wake_up_all(&c->wait);
+}
+
+/* Waits until nobody uses an epoch that is no longer published.  Sleeps. */
 void esnap_copy_sync(struct esnap_tracker *t);
 
 /* Waits until no bio is held; the state must let them go.  Sleeps. */

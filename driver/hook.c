@@ -51,18 +51,23 @@ static void notrace on_submit_bio(unsigned long ip, unsigned long parent_ip,
 		esnap_ftrace_set_ip(fregs, (unsigned long)bio_was_taken);
 }
 
+void esnap_hook_begin_frame(void)
+{
+	atomic_inc(&nr_frames);
+}
+
 /* A frame begins in the callback, which is where it cannot be refused any more. */
 static void notrace redirect(unsigned long parent_ip, struct ftrace_regs *fregs, void *to)
 {
 	if (within_module(parent_ip, THIS_MODULE))
 		return;
-	atomic_inc(&nr_frames);
+	esnap_hook_begin_frame();
 	esnap_ftrace_set_ip(fregs, (unsigned long)to);
 }
 
-static void end_frame(void)
+void esnap_hook_end_frame(void)
 {
-	if (atomic_dec_and_test(&nr_frames))
+	if (atomic_dec_and_test(&nr_frames) && wq_has_sleeper(&frames_gone))
 		wake_up_all(&frames_gone);
 }
 
@@ -71,7 +76,7 @@ static noinline void shutdown_super(struct super_block *sb)
 	esnap_mount_before_shutdown(sb);
 	generic_shutdown_super(sb);
 	esnap_mount_after_shutdown(sb);
-	end_frame();
+	esnap_hook_end_frame();
 }
 
 static void notrace on_shutdown_super(unsigned long ip, unsigned long parent_ip,
@@ -87,7 +92,7 @@ static noinline int get_tree(struct fs_context *fc,
 
 	if (!err)
 		esnap_mount_begun(fc->root->d_sb);
-	end_frame();
+	esnap_hook_end_frame();
 	return err;
 }
 
@@ -106,7 +111,7 @@ static noinline struct dentry *mount_old(struct file_system_type *type, int flag
 
 	if (!IS_ERR(root))
 		esnap_mount_begun(root->d_sb);
-	end_frame();
+	esnap_hook_end_frame();
 	return root;
 }
 

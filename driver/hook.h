@@ -9,6 +9,10 @@
 int esnap_hook_get(void);
 void esnap_hook_put(void);
 
+/* A frame of ours in the kernel's code: counted from before it begins until its end. */
+void esnap_hook_begin_frame(void);
+void esnap_hook_end_frame(void);
+
 /* Waits until no frame of ours is on any stack; the hooks are gone.  Sleeps. */
 void esnap_hook_wait_frames(void);
 

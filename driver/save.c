@@ -89,6 +89,20 @@ static int alloc_page_reserve(struct esnap_save_pool *pool)
 	return 0;
 }
 
+static struct esnap_save *get_free_save(struct esnap_save_pool *pool)
+{
+	struct esnap_save *save;
+
+	spin_lock(&pool->page_lock);
+	save = list_first_entry_or_null(&pool->free_saves, struct esnap_save, list);
+	if (save) {
+		list_del(&save->list);
+		pool->nr_free_saves--;
+	}
+	spin_unlock(&pool->page_lock);
+	return save ?: kmem_cache_alloc(save_cache, ESNAP_SAVE_GFP);
+}
+
 static void free_pages_of(struct esnap_save_pool *pool, struct esnap_save *save)
 {
 	u32 i;
@@ -100,36 +114,69 @@ static void free_pages_of(struct esnap_save_pool *pool, struct esnap_save *save)
 	atomic_sub(save->nr, &pool->nr_pages);
 }
 
+static void free_all_saves(struct esnap_save_pool *pool)
+{
+	struct esnap_save *save, *next;
+
+	list_for_each_entry_safe(save, next, &pool->free_saves, list)
+		kmem_cache_free(save_cache, save);
+}
+
+static int alloc_save_reserve(struct esnap_save_pool *pool)
+{
+	INIT_LIST_HEAD(&pool->free_saves);
+	for (pool->nr_free_saves = 0; pool->nr_free_saves < SAVE_RESERVE; pool->nr_free_saves++) {
+		struct esnap_save *save = kmem_cache_alloc(save_cache, GFP_KERNEL);
+
+		if (!save) {
+			free_all_saves(pool);
+			return -ENOMEM;
+		}
+		list_add(&save->list, &pool->free_saves);
+	}
+	return 0;
+}
+
 int esnap_save_pool_init(struct esnap_save_pool *pool)
 {
 	int err;
 
 	atomic_set(&pool->nr_pages, 0);
-	err = mempool_init_slab_pool(&pool->saves, SAVE_RESERVE, save_cache);
-	if (err)
-		return err;
 	err = alloc_page_reserve(pool);
 	if (err)
-		mempool_exit(&pool->saves);
+		return err;
+	err = alloc_save_reserve(pool);
+	if (err)
+		free_all_pages(pool);
 	return err;
 }
 
 void esnap_save_pool_exit(struct esnap_save_pool *pool)
 {
+	free_all_saves(pool);
 	free_all_pages(pool);
-	mempool_exit(&pool->saves);
 }
 
 static void free_save(struct esnap_save_pool *pool, struct esnap_save *save)
 {
+	bool keep;
+
 	free_pages_of(pool, save);
-	mempool_free(save, &pool->saves);
+	spin_lock(&pool->page_lock);
+	keep = pool->nr_free_saves < SAVE_RESERVE;
+	if (keep) {
+		list_add(&save->list, &pool->free_saves);
+		pool->nr_free_saves++;
+	}
+	spin_unlock(&pool->page_lock);
+	if (!keep)
+		kmem_cache_free(save_cache, save);
 }
 
 struct esnap_save *esnap_save_alloc(struct esnap_epoch *ep, u64 first, u32 nr)
 {
 	struct esnap_save_pool *pool = &ep->tracker->save_pool;
-	struct esnap_save *save = mempool_alloc(&pool->saves, ESNAP_SAVE_GFP);
+	struct esnap_save *save = get_free_save(pool);
 
 	if (!save)
 		return NULL;
@@ -231,7 +278,7 @@ void esnap_save_remove(struct esnap_save *save)
 	spin_unlock(&ep->lock);
 	esnap_save_put(save);
 	if (last)
-		wake_up_all(&c->wait);
+		esnap_copy_wake(c);
 }
 
 struct esnap_save *esnap_save_covering(struct esnap_epoch *ep, u64 block, u64 *last)

@@ -5,15 +5,17 @@
 #include <linux/bio.h>
 #include <linux/gfp.h>
 #include <linux/llist.h>
-#include <linux/mempool.h>
 #include <linux/rbtree.h>
 #include <linux/refcount.h>
 #include <linux/spinlock.h>
 
 struct esnap_epoch;
 
-/* On the I/O path nobody waits for memory. */
-#define ESNAP_SAVE_GFP (GFP_NOWAIT | __GFP_NOWARN)
+/*
+ * On the I/O path nobody waits for memory; nor does anybody take what is kept for
+ * reclaim, should it be reclaim that writes.
+ */
+#define ESNAP_SAVE_GFP (GFP_NOWAIT | __GFP_NOWARN | __GFP_NOMEMALLOC)
 
 #define ESNAP_INLINE_PAGES 4
 
@@ -28,21 +30,27 @@ struct esnap_save {
 	u64 first;
 	u32 nr;
 	blk_status_t status;
-	/* Bios that wait for the read; only the save worker touches them. */
+	/* Who has begun it: to be compared, never looked at. */
+	const struct task_struct *saver;
+	/* Bios that wait for the read; under the save lock. */
 	struct bio_list waiters;
 	union {
 		struct llist_node read_done;
 		struct list_head list;
 	};
 	struct page **pages;
+	/* For few blocks; more have a page of pointers, and a bio of a bioset. */
 	struct page *inline_pages[ESNAP_INLINE_PAGES];
+	struct bio_vec inline_vecs[ESNAP_INLINE_PAGES];
+	struct bio inline_bio;
 };
 
 /* The memory for a tracker's saves. */
 struct esnap_save_pool {
-	mempool_t saves;
-	/* Protects the list below. */
+	/* Protects the lists below. */
 	spinlock_t page_lock;
+	struct list_head free_saves;
+	u32 nr_free_saves;
 	struct list_head free_pages;
 	u32 nr_free_pages;
 	/* In use. */

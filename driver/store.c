@@ -273,18 +273,13 @@ void esnap_transfer_add(struct esnap_transfer *x, u64 cow_block, struct page *pa
 		u64 run = ELASTIO_SNAP_BLOCK_SECTORS - done;
 		u64 sector = esnap_store_sector(x->st, file_sector + done, &run);
 
-		if (x->bio && (x->next_sector != sector ||
-			       bio_add_page(x->bio, page, run << SECTOR_SHIFT,
-					    done << SECTOR_SHIFT) !=
-				       run << SECTOR_SHIFT)) {
+		if (x->bio && (x->next_sector != sector || x->bio->bi_vcnt == BIO_MAX_VECS)) {
 			submit_bio(x->bio);
 			x->bio = NULL;
 		}
-		if (!x->bio) {
+		if (!x->bio)
 			x->bio = store_bio(x->st, x->sio, x->op, sector, BIO_MAX_VECS);
-			__bio_add_page(x->bio, page, run << SECTOR_SHIFT,
-				       done << SECTOR_SHIFT);
-		}
+		__bio_add_page(x->bio, page, run << SECTOR_SHIFT, done << SECTOR_SHIFT);
 		x->next_sector = sector + run;
 		done += run;
 	}

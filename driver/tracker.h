@@ -101,10 +101,13 @@ static inline bool esnap_tracker_is_snapshot(const struct esnap_tracker *t)
 	return READ_ONCE(t->state) & ELASTIO_SNAP_STATE_SNAPSHOT;
 }
 
-/* Who takes an epoch away waits for the workers after it: esnap_copy_sync(). */
+/*
+ * For the workers and whoever else saves: who takes an epoch away waits for them
+ * after it (esnap_copy_sync()).
+ */
 static inline struct esnap_epoch *esnap_worker_epoch(struct esnap_tracker *t, int slot)
 {
-	return rcu_dereference_protected(t->slots[slot], true);
+	return rcu_dereference_raw(t->slots[slot]);
 }
 
 /*

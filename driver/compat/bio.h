@@ -199,6 +199,22 @@ static inline struct bio *esnap_bio_alloc(struct esnap_target target, unsigned s
 #endif
 }
 
+/* In memory of the caller's, who gives it to a cgroup and ends it with bio_uninit(). */
+static inline void esnap_bio_init(struct bio *bio, struct esnap_target target,
+				  struct bio_vec *vecs, unsigned short nr_vecs, blk_opf_t op)
+{
+#if defined(HAVE_BIO_INIT_BDEV)
+	bio_init(bio, NULL, vecs, nr_vecs, op);
+	bio->bi_bdev = target.bdev;
+#elif defined(HAVE_BIO_INIT_VECS)
+	bio_init(bio, vecs, nr_vecs);
+	esnap_bio_aim(bio, target);
+	bio->bi_opf = op;
+#else
+#error "no known form of: bio_init_bdev, bio_init_vecs"
+#endif
+}
+
 /* May wait for memory. */
 static inline struct bio *esnap_bio_clone(struct block_device *bdev, struct bio *bio,
 					  struct bio_set *bs)

@@ -8,6 +8,7 @@
 #define ESNAP_COMPAT_H
 
 #include <linux/highmem.h>
+#include <linux/hrtimer.h>
 #include <linux/lockdep.h>
 #include <linux/workqueue.h>
 
@@ -29,6 +30,19 @@
 #elif !defined(lockdep_assert)
 #define lockdep_assert(condition) do { } while (0)
 #endif
+
+static inline void esnap_hrtimer_init(struct hrtimer *timer,
+				      enum hrtimer_restart (*function)(struct hrtimer *))
+{
+#if defined(HAVE_HRTIMER_SETUP)
+	hrtimer_setup(timer, function, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
+#elif defined(HAVE_HRTIMER_INIT)
+	hrtimer_init(timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
+	timer->function = function;
+#else
+#error "no known form of: hrtimer_setup, hrtimer_init"
+#endif
+}
 
 #if defined(HAVE_WQ_PERCPU)
 #define ESNAP_WQ_PERCPU WQ_PERCPU

@@ -17,7 +17,9 @@ const rescue = join(repository, 'build', 'rescue', 'elio-rescue');
  */
 export const fault = process.env['ELIO_FAULT'];
 
-/** Builds the driver for a kernel and returns the path of its .ko, which elio-test.ko lies beside; rejects with the compiler's output. */
+const testModules = ['elio-test.ko', 'ceiling.ko'];
+
+/** Builds the driver for a kernel and returns the path of its .ko, which the tests' modules lie beside; rejects with the compiler's output. */
 export async function buildModule(kernel: string): Promise<string> {
   const inputs = [
     await kernelRoot(kernel),
@@ -41,7 +43,7 @@ export function warningsIn(output: string): string[] {
   return output.split('\n').filter((line) => /\bwarning:|\berror:/.test(line));
 }
 
-/** Compiles the driver and the tests' module for a kernel into a directory; `makeArguments` go to its make. Returns what make printed. */
+/** Compiles the driver and the tests' modules for a kernel into a directory; `makeArguments` go to its make. Returns what make printed. */
 export async function compileModule(
   kernel: string,
   directory: string,
@@ -140,8 +142,8 @@ export async function payloadImage(kernel: string): Promise<string> {
     await cp(testPrograms, join(stage, 'tests'), { recursive: true });
     if (module !== undefined) {
       await copyFile(module, join(stage, 'elastio-snap.ko'));
-      const testModule = join(dirname(module), 'elio-test.ko');
-      await copyFile(testModule, join(stage, 'tests', 'elio-test.ko'));
+      for (const testModule of testModules)
+        await copyFile(join(dirname(module), testModule), join(stage, 'tests', testModule));
     }
     await makeImage(stage, join(out, 'payload.ext4'));
     await rm(stage, { recursive: true });

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# module.sh KERNEL_DIRECTORY REPOSITORY OUT [MAKE_ARGUMENT...]: builds the driver and the tests' module inside the build root of
-# a kernel and copies both modules to OUT. The source is copied in, so that one checkout is built for several kernels at a time.
+# module.sh KERNEL_DIRECTORY REPOSITORY OUT [MAKE_ARGUMENT...]: builds the driver and the tests' modules inside the build root of
+# a kernel and copies them to OUT. The source is copied in, so that one checkout is built for several kernels at a time.
 set -euo pipefail
 if [ "${1:-}" != --inside ]; then
   # /proc (objtool wants it) is mounted where only this build sees it; in a chroot that is no mount point of its own, mounts
@@ -19,13 +19,11 @@ release=$(cat "$kernel_directory/release")
 build=$(mktemp -d "$root/tmp/driver.XXXXXX")
 mount -t proc proc "$root/proc"
 trap 'umount "$root/proc"; rm -rf --one-file-system "$build"' EXIT
-modules=(driver/elastio-snap.ko integration/guest/module/elio-test.ko)
-for module in "${modules[@]}"; do
-  source=$(dirname "$module")
+for source in driver integration/guest/module; do
   mkdir -p "$build/$source"
   tar -C "$repository/$source" --exclude='*.o' --exclude='*.ko' --exclude='.*.cmd' --exclude='*.mod*' --exclude=probed.h \
     -cf - . | tar -C "$build/$source" -xf -
   chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
     make -j2 -C "${build#"$root"}/$source" KDIR="/lib/modules/$release/build" "$@"
-  install -m 644 "$build/$module" "$out/"
+  install -m 644 "$build/$source"/*.ko "$out/"
 done
