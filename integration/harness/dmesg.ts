@@ -29,6 +29,11 @@ export function findComplaint(log: string): string | undefined {
   return first < 0 ? undefined : lines.slice(first, first + linesAfterComplaint).join('\n');
 }
 
+/** Has this complaint to do with the driver? */
+export function namesDriver(complaint: string): boolean {
+  return ours.test(complaint);
+}
+
 /**
  * The kernel replaces the first instruction of a function that is hooked, with a breakpoint in between. An emulated processor can
  * go on executing the breakpoint when it is gone (QEMU's emulation invalidates a translation before it stores what replaces it, and

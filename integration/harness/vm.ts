@@ -27,7 +27,7 @@ import {
   type Suite,
 } from './debian.js';
 import { diskArguments, diskPath, type DiskSpec } from './disk.js';
-import { findComplaint, findLeak } from './dmesg.js';
+import { findComplaint, findLeak, namesDriver } from './dmesg.js';
 import { packagesImage, payloadImage, sshKeys } from './payload.js';
 import { checkCommand, runCommand, say, type CommandResult } from './process.js';
 import { RemoteShell } from './remote-shell.js';
@@ -81,6 +81,9 @@ const stopTimeoutMs = 20_000;
 /** systemd stops one thing after another. */
 const shutdownTimeoutMs = 120_000;
 const sshPort = 22;
+/** A busy emulated guest takes its time over a key exchange. */
+const connectTimeoutMs = 60_000;
+const connectAttempts = 5;
 /** Without what no guest uses: its drivers would take seconds of each boot. */
 const machine = 'q35,sata=off,smbus=off';
 const directoryPrefix = 'elio-vm-';
@@ -317,8 +320,7 @@ export class Vm {
 
   async #waitUntilReady(): Promise<void> {
     try {
-      await this.#waitForBoot().catch((error: unknown) => this.#bootOnceMore(error));
-      await this.#connect();
+      await this.#comeUp().catch((error: unknown) => this.#bootOnceMore(error));
     } catch (error) {
       await this.stop();
       throw error;
@@ -327,15 +329,17 @@ export class Vm {
 
   /**
    * An emulated processor gets stuck or trips over patched code now and then (a "soft lockup" or an "int3" before anything of
-   * ours has run): the boot is then done once more.
+   * ours has run), or never gets to answer: the boot is then done once more, unless the driver had a part in it.
    */
   async #bootOnceMore(error: unknown): Promise<void> {
     if (!(error instanceof BootError) || this.#bootedOnceMore) throw error;
+    const complaint = findComplaint(readFileSync(join(this.options.logDir, 'serial.log'), 'utf8'));
+    if (complaint !== undefined && namesDriver(complaint)) throw error;
     this.#bootedOnceMore = true;
     say(`${error.message}\n${this.options.name}: booting it once more`);
     this.qemu.kill('SIGKILL');
     await this.#startAgain();
-    await this.#waitForBoot();
+    await this.#comeUp();
   }
 
   /** The socket of the one connection to this boot that all commands share. */
@@ -493,6 +497,11 @@ export class Vm {
     return `the test machine ${this.options.name} is gone:\n${why}`;
   }
 
+  async #comeUp(): Promise<void> {
+    await this.#waitForBoot();
+    await this.#connect();
+  }
+
   async #waitForBoot(): Promise<void> {
     const serial = join(this.options.logDir, 'serial.log');
     const { debian, system } = this.options;
@@ -519,17 +528,25 @@ export class Vm {
     const argv = ['--pdeathsig', 'KILL', 'ssh', ...this.#ssh, '-M', '-N', '-i', this.identity];
     for (const option of options) argv.push('-o', option);
     argv.push('-p', String(this.hostPort(sshPort)), 'root@127.0.0.1');
-    for (let attempt = 0; attempt < 5; attempt++) {
-      const master = spawn('setpriv', argv, { stdio: 'ignore' });
-      for (let waitedMs = 0; master.exitCode === null && waitedMs < 60_000; waitedMs += 100) {
+    let said = '';
+    for (let attempt = 0; attempt < connectAttempts; attempt++) {
+      if (attempt > 0) await delay(1000);
+      const master = spawn('setpriv', argv, { stdio: ['ignore', 'ignore', 'pipe'] });
+      master.stderr.setEncoding('utf8').on('data', (text: string) => (said += text));
+      for (
+        let waitedMs = 0;
+        master.exitCode === null && waitedMs < connectTimeoutMs;
+        waitedMs += 100
+      ) {
         if (existsSync(this.#socket)) return;
         await delay(100);
       }
       master.kill('SIGKILL');
-      this.#requireRunning();
+      if (this.#exited()) throw new BootError(this.#lastWords());
     }
-    throw new Error(
-      `${this.options.name} booted but does not answer on ssh: see ${this.options.logDir}`,
+    const serial = readFileSync(join(this.options.logDir, 'serial.log'), 'utf8');
+    throw new BootError(
+      `${this.options.name} booted but does not answer on ssh (${said.trim()}): ${serial.slice(-500)}`,
     );
   }
 
