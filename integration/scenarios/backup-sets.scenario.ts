@@ -29,6 +29,7 @@ const volumes = [
 describe('backup sets', () => {
   const vm = useVm({
     name: 'backup-sets',
+    cpus: 1,
     system,
     forwardPorts: [agentPort],
     disks: [
@@ -73,6 +74,7 @@ describe('backup sets', () => {
 
     const restored = await Vm.boot({
       name: 'restored',
+      cpus: 1,
       system,
       systemDisk: join(set, '000002.qcow2'),
       logDir: join(directory, 'restored'),

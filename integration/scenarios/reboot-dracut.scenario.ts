@@ -5,7 +5,7 @@ import { assertTracked, backUp, copyOfRoot, putTools, root, setUp, write } from 
 
 describe('tracking over reboots with an initramfs by dracut', function () {
   this.timeout(60 * 60_000);
-  const vm = useVm({ name: 'reboot-dracut', system: 'dracut', disks: [copyOfRoot] });
+  const vm = useVm({ name: 'reboot-dracut', cpus: 1, system: 'dracut', disks: [copyOfRoot] });
 
   it('misses no change of root', async () => {
     await putTools(vm());

@@ -36,6 +36,7 @@ describe('tracking over reboots', function () {
   const all = [root, data];
   const vm = useVm({
     name: 'reboot',
+    cpus: 1,
     system: 'initramfs-tools',
     disks: [{ name: 'var', sizeMib: 384 }, { name: 'copy-var', sizeMib: 384 }, copyOfRoot],
   });
