@@ -5,14 +5,17 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { agentLatencyTarget, measureAgentLatency } from './bench/agent-latency.js';
 import { changeListTargets, measureChangeList } from './bench/change-list.js';
+import { freezeTargetMs, measureFreezeTimes, type Spread } from './bench/freeze-time.js';
 import { helpTimeTarget, measureHelpTime } from './bench/help-time.js';
 import { measureRestoreRate } from './bench/restore-rate.js';
+import { measureSizes } from './bench/size.js';
 import {
   incrementalTarget,
   measureIncrementalTime,
   measureStreamRate,
   streamRateTarget,
 } from './bench/stream-rate.js';
+import { measureTrackers } from './bench/trackers.js';
 import { measureWriteRates, targets, type WriteRates } from './bench/write-rate.js';
 import { repository } from './harness/cache.js';
 import { say } from './harness/process.js';
@@ -50,6 +53,12 @@ async function agentLatency(directory: string): Promise<Measured> {
   const limit = `at most ${agentLatencyTarget.toFixed(1)}${missed(ratio <= agentLatencyTarget)}`;
   const words = `GetSnapshot of 50 clients at once takes ${ratio.toFixed(2)} times what an empty call takes (${limit}).`;
   return { figures, words };
+}
+
+function table(rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+  const [head = [], ...others] = rows;
+  return [line(head), line(head.map(() => '---')), ...others.map(line)].join('\n');
 }
 
 function writeRateTable(rates: readonly WriteRates[]): string {
@@ -95,9 +104,7 @@ function writeRateTable(rates: readonly WriteRates[]): string {
     own('sectors moved per sector first written', 'sectorsPerFirstWrite'),
     own('blocks per write to the store', 'blocksPerStoreWrite'),
   ];
-  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
-  const head = ['', ...rates.map(({ device }) => device)];
-  return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+  return table([['', ...rates.map(({ device }) => device)], ...rows]);
 }
 
 async function writeRate(directory: string): Promise<Measured> {
@@ -107,6 +114,62 @@ async function writeRate(directory: string): Promise<Measured> {
 ${writeRateTable(figures)}
 `;
   return { figures, words };
+}
+
+async function freezeTime(directory: string): Promise<Measured> {
+  const figures = await measureFreezeTimes(directory);
+  const text = ({ p50, p99 }: Spread): string => `${p50.toFixed(2)} / ${p99.toFixed(2)}`;
+  const rows: [string, (of: (typeof figures)[number]) => string][] = [
+    ['frozen by hand', ({ byHand }) => text(byHand)],
+    ...(['setupFreeze', 'transitionFreeze'] as const).map(
+      (key): [string, (of: (typeof figures)[number]) => string] => [
+        key === 'setupFreeze' ? 'frozen by a set-up' : 'frozen by a transition to a snapshot',
+        (of) => `${text(of[key])}${missed(of[key].p99 <= of.byHand.p99 + freezeTargetMs)}`,
+      ],
+    ),
+    ['set-up', ({ setup }) => text(setup)],
+    ['transition to incremental', ({ toIncremental }) => text(toIncremental)],
+    ['transition to a snapshot', ({ toSnapshot }) => text(toSnapshot)],
+    ['destroy', ({ destroy }) => text(destroy)],
+  ];
+  const words = `Beside two writers, in ms, p50 / p99 of ${String(figures[0]?.byHand.count)} (goal: frozen for ${String(freezeTargetMs)} ms longer than by hand at most, p99)
+
+${table([['', ...figures.map(({ device }) => device)], ...rows.map(([what, of]) => [what, ...figures.map(of)])])}
+`;
+  return { figures, words };
+}
+
+async function trackers(directory: string): Promise<Measured> {
+  const figures = await measureTrackers(directory);
+  const rows = figures.map((of) => [
+    String(of.trackers),
+    ...[of.firstWrite, of.rewrite, of.incremental].map((ratio) => ratio.toFixed(3)),
+  ]);
+  const words = `4 KiB random writes to several RAM disks at once, each with a tracker, relative to the same disks untracked
+
+${table([['trackers', 'first write', 'rewrite', 'incremental'], ...rows])}
+`;
+  return { figures, words };
+}
+
+async function size(directory: string): Promise<Measured> {
+  const figures = await measureSizes(directory);
+  const rows = figures.map((of) => [
+    of.sizeGib.toFixed(0),
+    ...[of.setupMs, of.toIncrementalMs, of.toSnapshotMs, of.destroyMs].map((ms) => ms.toFixed(0)),
+    of.emptyMib.toFixed(1),
+    of.fullMib.toFixed(1),
+  ]);
+  const head = [
+    'GiB',
+    'set-up, ms',
+    'to incremental, ms',
+    'to snapshot, ms',
+    'destroy, ms',
+    'memory, MiB',
+    'memory with a change in every region, MiB',
+  ];
+  return { figures, words: `By size of the origin\n\n${table([head, ...rows])}\n` };
 }
 
 async function streamRate(directory: string): Promise<Measured> {
@@ -145,6 +208,9 @@ const parts: Record<string, { what: string; measure: (directory: string) => Prom
     what: 'write rates with the instruction clock, about 15 minutes',
     measure: writeRate,
   },
+  'freeze-time': { what: 'for how long a snapshot freezes the filesystem', measure: freezeTime },
+  trackers: { what: 'several trackers at once', measure: trackers },
+  size: { what: 'what the size of an origin costs', measure: size },
   'stream-rate': { what: 'the stream rate over mTLS', measure: streamRate },
   incremental: {
     what: 'incremental backups beside full ones of 1 GiB, about 6 minutes',

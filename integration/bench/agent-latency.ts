@@ -4,7 +4,7 @@ import { GetSnapshotRequest, SnapshotServiceService } from '../../proto/gen/elio
 import { Api, type Method } from '../harness/api.js';
 import { Fleet } from '../harness/fleet.js';
 import { mkfs } from '../scenarios/driver.js';
-import { median } from './median.js';
+import { median } from './percentile.js';
 
 export interface AgentLatency {
   /** Medians over all clients and rounds. */

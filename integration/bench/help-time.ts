@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { repository } from '../harness/cache.js';
 import { checkCommand } from '../harness/process.js';
-import { median } from './median.js';
+import { median } from './percentile.js';
 
 export interface HelpTime {
   helpMs: number;

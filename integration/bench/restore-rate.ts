@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { RemoteElioctl } from '../harness/elioctl.js';
 import { Fleet } from '../harness/fleet.js';
 import { mkfs } from '../scenarios/driver.js';
-import { median } from './median.js';
+import { median } from './percentile.js';
 
 export interface RestoreRate {
   roundTripMs: number;

@@ -8,7 +8,7 @@ import { Api } from '../harness/api.js';
 import { RemoteElioctl } from '../harness/elioctl.js';
 import { Fleet, type FleetHost } from '../harness/fleet.js';
 import { mkfs } from '../scenarios/driver.js';
-import { median } from './median.js';
+import { median } from './percentile.js';
 
 export interface StreamRate {
   /** Medians of the rounds: bytes of data, without any zero block. */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Vm } from '../harness/vm.js';
+import { fileMib, latencies, run, sh, type Run } from './null-disk.js';
 
 /** Rates relative to the same device untracked; what a write causes on the origin besides itself. */
 export interface WriteRates {
@@ -51,70 +52,11 @@ export const targets: Readonly<Record<string, Partial<WriteRates>>> = {
   '100 us': { ...sameForAll, firstWrite: 0.54, rewrite: 0.97, incremental: 0.98 },
 };
 
-const fileMib = 48;
 const writes = (fileMib << 20) / 4096;
 const diskMib = 1024;
 /** Of the filesystem of the ceiling, whose store is behind it. */
 const ceilingMib = 768;
 const sectorsPerMib = 2048;
-const timeoutMs = 10 * 60_000;
-
-const devices: Readonly<Record<string, string>> = {
-  RAM: 'irqmode=0',
-  '100 us': 'irqmode=2 completion_nsec=100000',
-};
-
-/**
- * measure FILE RW BLOCK_SIZE MIB: prints the run's duration in ns and the reads, read sectors, writes and written sectors of
- * nullb0 during it. The duration is fio's own, plus the time from its end until no device has written anything for a quarter of
- * a second, without that quarter.
- */
-const functions = `
-stat() { awk '{ print $1, $3, $5, $7 }' /sys/block/nullb0/stat; }
-all() { cat /sys/block/nullb0/stat /sys/block/nullb1/stat | awk '{ printf "%s ", $5 }'; }
-measure() {
-  before=$(stat)
-  case $2 in *write) kind=write ;; *) kind=read ;; esac
-  runtime=$(fio --name=w --filename=$1 --rw=$2 --bs=$3 --size=$4M --direct=1 --ioengine=libaio --iodepth=16 --randseed=1 \\
-    --output-format=json --fallocate=none | awk -F: "/\\"$kind\\" : [{]/ { w = 1 } w && /\\"runtime\\"/ { print \\$2 + 0; exit }")
-  ended=$(date +%s%N); last=$ended; seen=$(all)
-  while now=$(date +%s%N); [ $((now - last)) -lt 250000000 ]; do
-    is=$(all); [ "$is" = "$seen" ] || { seen=$is; last=$now; }
-  done
-  set -- $before $(stat)
-  echo $((runtime * 1000000 + last - ended)) $(($5 - $1)) $(($6 - $2)) $(($7 - $3)) $(($8 - $4))
-}
-format() { mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0,nodiscard $1; }
-fill() { dd if=/dev/urandom of=$1 bs=1M count=${fileMib} oflag=direct status=none; sync; }
-`;
-
-interface Run {
-  ns: number;
-  reads: number;
-  readSectors: number;
-  writes: number;
-  writtenSectors: number;
-}
-
-async function sh(vm: Vm, script: string): Promise<string> {
-  return vm.sh(`${functions}\n${script}`, { timeoutMs });
-}
-
-async function run(
-  vm: Vm,
-  file: string,
-  rw = 'randwrite',
-  size = '4k',
-  mib = fileMib,
-): Promise<Run> {
-  const output = await sh(vm, `measure ${file} ${rw} ${size} ${String(mib)}`);
-  const [ns = NaN, reads = NaN, readSectors = NaN, written = NaN, writtenSectors = NaN] = output
-    .trim()
-    .split(' ')
-    .map(Number);
-  return { ns, reads, readSectors, writes: written, writtenSectors };
-}
-
 async function measureCeiling(vm: Vm, untracked: Run): Promise<number> {
   await sh(
     vm,
@@ -219,7 +161,7 @@ export async function measureWriteRates(directory: string): Promise<WriteRates[]
   });
   try {
     const rates: WriteRates[] = [];
-    for (const [device, parameters] of Object.entries(devices)) {
+    for (const [device, parameters] of Object.entries(latencies)) {
       rates.push(await measureDevice(vm, device, parameters));
     }
     await vm.checkDmesg();
