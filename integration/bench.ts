@@ -5,7 +5,12 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { agentLatencyTarget, measureAgentLatency } from './bench/agent-latency.js';
 import { changeListTargets, measureChangeList } from './bench/change-list.js';
-import { freezeTargetMs, measureFreezeTimes, type Spread } from './bench/freeze-time.js';
+import {
+  freezeTargetMs,
+  measureFreezeTimes,
+  type FreezeTimes,
+  type Spread,
+} from './bench/freeze-time.js';
 import { helpTimeTarget, measureHelpTime } from './bench/help-time.js';
 import { measureRestoreRate } from './bench/restore-rate.js';
 import { measureSizes } from './bench/size.js';
@@ -16,6 +21,7 @@ import {
   streamRateTarget,
 } from './bench/stream-rate.js';
 import { measureTrackers } from './bench/trackers.js';
+import { measureTwoProcessors } from './bench/two-processors.js';
 import { measureWriteRates, targets, type WriteRates } from './bench/write-rate.js';
 import { repository } from './harness/cache.js';
 import { say } from './harness/process.js';
@@ -119,22 +125,27 @@ ${writeRateTable(figures)}
 async function freezeTime(directory: string): Promise<Measured> {
   const figures = await measureFreezeTimes(directory);
   const text = ({ p50, p99 }: Spread): string => `${p50.toFixed(2)} / ${p99.toFixed(2)}`;
-  const rows: [string, (of: (typeof figures)[number]) => string][] = [
-    ['frozen by hand', ({ byHand }) => text(byHand)],
-    ...(['setupFreeze', 'transitionFreeze'] as const).map(
-      (key): [string, (of: (typeof figures)[number]) => string] => [
-        key === 'setupFreeze' ? 'frozen by a set-up' : 'frozen by a transition to a snapshot',
-        (of) => `${text(of[key])}${missed(of[key].p99 <= of.byHand.p99 + freezeTargetMs)}`,
-      ],
-    ),
-    ['set-up', ({ setup }) => text(setup)],
-    ['transition to incremental', ({ toIncremental }) => text(toIncremental)],
-    ['transition to a snapshot', ({ toSnapshot }) => text(toSnapshot)],
-    ['destroy', ({ destroy }) => text(destroy)],
+  const row = (what: string, of: (of: FreezeTimes) => string): string[] => [
+    what,
+    ...figures.map(of),
+  ];
+  const frozen = (what: string, key: 'setupFreeze' | 'transitionFreeze'): string[] =>
+    row(what, (of) => {
+      const met = of[key].p99 <= of.byHand.p99 + freezeTargetMs;
+      return `${text(of[key])}${missed(met)}`;
+    });
+  const rows = [
+    row('frozen by hand', ({ byHand }) => text(byHand)),
+    frozen('frozen by a set-up', 'setupFreeze'),
+    frozen('frozen by a transition to a snapshot', 'transitionFreeze'),
+    row('set-up', ({ setup }) => text(setup)),
+    row('transition to incremental', ({ toIncremental }) => text(toIncremental)),
+    row('transition to a snapshot', ({ toSnapshot }) => text(toSnapshot)),
+    row('destroy', ({ destroy }) => text(destroy)),
   ];
   const words = `Beside two writers, in ms, p50 / p99 of ${String(figures[0]?.byHand.count)} (goal: frozen for ${String(freezeTargetMs)} ms longer than by hand at most, p99)
 
-${table([['', ...figures.map(({ device }) => device)], ...rows.map(([what, of]) => [what, ...figures.map(of)])])}
+${table([['', ...figures.map(({ device }) => device)], ...rows])}
 `;
   return { figures, words };
 }
@@ -148,6 +159,19 @@ async function trackers(directory: string): Promise<Measured> {
   const words = `4 KiB random writes to several RAM disks at once, each with a tracker, relative to the same disks untracked
 
 ${table([['trackers', 'first write', 'rewrite', 'incremental'], ...rows])}
+`;
+  return { figures, words };
+}
+
+async function twoProcessors(directory: string): Promise<Measured> {
+  const figures = await measureTwoProcessors(directory);
+  const rows = (['firstWrite', 'rewrite', 'incremental'] as const).map((key) => [
+    { firstWrite: 'first write', rewrite: 'rewrite', incremental: 'incremental' }[key],
+    ...figures.map((of) => of[key].toFixed(3)),
+  ]);
+  const words = `4 KiB random writes of two writers on two processors, without the instruction clock, medians of ${String(figures[0]?.rounds)} rounds
+
+${table([['', ...figures.map(({ device }) => device)], ...rows])}
 `;
   return { figures, words };
 }
@@ -209,6 +233,10 @@ const parts: Record<string, { what: string; measure: (directory: string) => Prom
     measure: writeRate,
   },
   'freeze-time': { what: 'for how long a snapshot freezes the filesystem', measure: freezeTime },
+  'two-processors': {
+    what: 'write rates on two processors, without the instruction clock',
+    measure: twoProcessors,
+  },
   trackers: { what: 'several trackers at once', measure: trackers },
   size: { what: 'what the size of an origin costs', measure: size },
   'stream-rate': { what: 'the stream rate over mTLS', measure: streamRate },
