@@ -4,9 +4,12 @@
  *
  * Between the hook and the disk's driver submitters do not sleep, so that after a
  * grace period of tasks they have entered it; but for those whom io.max throttles,
- * or who find the queue frozen.  Who ends what has entered cannot be known without
- * touching bios that are not ours; but a disk can be brought to a point where it
- * has ended all of it:
+ * or who find the queue frozen.  A kernel without preemption has no grace periods of
+ * tasks, and its submitters may be rescheduled on the way: a raw writer who does not
+ * get a processor again until all of this is done is not waited for there.
+ *
+ * Who ends what has entered cannot be known without touching bios that are not ours;
+ * but a disk can be brought to a point where it has ended all of it:
  *
  * - a queue of requests, by freezing and thawing it;
  * - a mapped device, by suspending and resuming it the quick way, which asks

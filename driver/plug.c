@@ -69,8 +69,11 @@ bool esnap_plug_hold(struct esnap_tracker *t, struct bio *bio)
 	struct blk_plug_cb *cb;
 	struct plugged *p;
 
-	/* An interrupt has nothing to do with the plug of the task. */
-	if (!in_task())
+	/*
+	 * An interrupt has nothing to do with the plug of the task.  A real-time
+	 * kernel may not allocate where preemption is off, as ftrace's can be.
+	 */
+	if (!in_task() || (IS_ENABLED(CONFIG_PREEMPT_RT) && !preemptible()))
 		return false;
 	cb = blk_check_plugged(unplug, t, sizeof(*p));
 	if (!cb)

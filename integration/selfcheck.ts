@@ -53,6 +53,11 @@ const faultPoints: Readonly<Record<string, { breaks: string; scenario: string; t
     scenario: 'driver-instant',
     tests: 'that a write overtakes',
   },
+  look_twice: {
+    breaks: 'An image read asks a bit twice, and takes both answers for one.',
+    scenario: 'driver-trouble',
+    tests: 'is a SCSI disk',
+  },
   lose_bio: {
     breaks: 'A held write is ended without being submitted.',
     scenario: 'driver-instant',

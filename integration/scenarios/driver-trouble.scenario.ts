@@ -98,13 +98,34 @@ describe('an origin in trouble', () => {
     await tearDown();
   });
 
+  /** The one disk of scsi_debug. */
+  async function scsiDisk(parameters: string): Promise<string> {
+    await vm().sh(`modprobe scsi_debug dev_size_mb=48 ${parameters} && udevadm settle`);
+    const model = await vm().sh('grep -l scsi_debug /sys/block/sd*/device/model');
+    return `/dev/${model.split('/')[3] ?? ''}`;
+  }
+
+  // Other disks take a read of no sectors.
+  it('is a SCSI disk, and readers of the image meet first writes on the same blocks: none fails', async () => {
+    const scsi = await scsiDisk('delay=0');
+    await mountExt4(vm(), scsi, '/t', '-b 4096');
+    await vm().sh('dd if=/dev/urandom of=/t/old bs=1M count=12 status=none && sync');
+    await ioctl(vm(), 'setup', scsi, '/t/cow', 0, 20);
+    await vm().sh(`set -e -o pipefail
+      sum() { dd if=${image} bs=64k iflag=direct status=none | sha256sum; }
+      expected=$(sum)
+      fio --name=w --filename=/t/old --rw=randwrite --bs=4k --size=12M --direct=1 --ioengine=libaio --iodepth=16 --rate_iops=600 --minimal > /dev/null &
+      while kill -0 $! 2> /dev/null; do found=$(sum); test "$found" = "$expected"; done
+      wait $!; found=$(sum); test "$found" = "$expected"`);
+    assert.equal((await info(vm(), 0)).error, 0);
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh(`umount /t && e2fsck -fn ${scsi} && modprobe -r scsi_debug`);
+  });
+
   it('fails its snapshot at a medium error, where a write is good', async () => {
     // Reads of these sectors fail; the filesystem has nothing there.
     const sector = 65536;
-    await vm().sh(
-      `modprobe scsi_debug dev_size_mb=48 opts=2 medium_error_start=${sector} medium_error_count=8 && udevadm settle`,
-    );
-    const broken = `/dev/${(await vm().sh('grep -l scsi_debug /sys/block/sd*/device/model')).split('/')[3] ?? ''}`;
+    const broken = await scsiDisk(`opts=2 medium_error_start=${sector} medium_error_count=8`);
     await vm().sh(`${mkfs('ext4', broken, '-b 4096')} && mkdir -p /t && mount ${broken} /t`);
     await ioctl(vm(), 'setup', broken, '/t/cow', 0, 8);
     await vm().sh(
