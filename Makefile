@@ -105,6 +105,9 @@ demo: prepare ## two VMs: full backup, incremental backup, verification, restore
 bench: prepare ## speed, as ratios measured in VMs: all parts, or PART="stream-rate restore-rate"
 	@node dist/integration/bench.js $(PART)
 
+bench-full: prepare ## six loads on three disks in each state of the driver, an hour; goes on where it was interrupted
+	@node dist/integration/bench-full.js
+
 packages: build ## make Debian packages of module (DKMS), agent, ctl and API in build/packages/
 	@agent/packaging/deb/build.sh build/packages $(VERSION)
 
@@ -119,4 +122,4 @@ clean: ## remove what was built in this checkout (the cache in ~/.cache/elio sta
 	rm -rf build dist proto/gen
 
 .PHONY: help setup build compile prepare driver test matrix test-long test-debug debug-kernel soak test-selfcheck unit vm-test vm-shell lint format proto-baseline \
-	fleet fleet-stop demo bench packages install uninstall clean
+	fleet fleet-stop demo bench bench-full packages install uninstall clean

@@ -13,20 +13,17 @@ export const latencies: Readonly<Record<string, string>> = {
 };
 
 /**
- * measure FILES RW BLOCK_SIZE MIB: has all files read or written at once; prints the run's duration in ns and the reads, read
- * sectors, writes and written sectors of nullb0 during it. The duration is fio's own, plus the time from its end until no device
+ * measure KIND FIO_WORD...: runs fio; prints the duration in ns of what it did of this kind (read, write), and the reads, read
+ * sectors, writes and written sectors of nullb0 meanwhile. The duration is fio's own, plus the time from its end until no device
  * has written anything for a quarter of a second, without that quarter.
  */
 const functions = `
 stat() { awk '{ print $1, $3, $5, $7 }' /sys/block/nullb0/stat; }
 all() { cat /sys/block/nullb*/stat | awk '{ printf "%s ", $5 }'; }
 measure() {
-  before=$(stat)
-  case $2 in *write) kind=write ;; *) kind=read ;; esac
-  jobs=
-  for file in $1; do jobs="$jobs --name=$file --filename=$file"; done
-  runtime=$(fio --rw=$2 --bs=$3 --size=$4M --direct=1 --ioengine=libaio --iodepth=16 --randseed=1 --group_reporting \\
-    --output-format=json --fallocate=none $jobs | awk -F: "/\\"$kind\\" : [{]/ { w = 1 } w && /\\"runtime\\"/ { print \\$2 + 0; exit }")
+  before=$(stat); kind=$1; shift
+  runtime=$(fio --randseed=1 --group_reporting --output-format=json --fallocate=none "$@" |
+    awk -F: "/\\"$kind\\" : [{]/ { w = 1 } w && /\\"runtime\\"/ { print \\$2 + 0; exit }")
   ended=$(date +%s%N); last=$ended; seen=$(all)
   while now=$(date +%s%N); [ $((now - last)) -lt 250000000 ]; do
     is=$(all); [ "$is" = "$seen" ] || { seen=$is; last=$now; }
@@ -52,18 +49,26 @@ export async function sh(vm: Vm, script: string): Promise<string> {
   return vm.sh(`${functions}\n${script}`, { timeoutMs });
 }
 
-/** Measures one run over files, whose names are separated by spaces. */
-export async function run(
-  vm: Vm,
-  files: string,
-  rw = 'randwrite',
-  size = '4k',
-  mib = fileMib,
-): Promise<Run> {
-  const output = await sh(vm, `measure '${files}' ${rw} ${size} ${String(mib)}`);
+/** Measures what fio does of a kind. */
+export async function runFio(vm: Vm, kind: 'read' | 'write', words: string): Promise<Run> {
+  const output = await sh(vm, `measure ${kind} ${words}`);
   const [ns = NaN, reads = NaN, readSectors = NaN, written = NaN, writtenSectors = NaN] = output
     .trim()
     .split(' ')
     .map(Number);
+  if (!(ns > 0)) throw new Error(`no duration of "fio ${words}": ${output}`);
   return { ns, reads, readSectors, writes: written, writtenSectors };
+}
+
+/** Measures one run past the page cache, 16 pieces at a time, over files whose names are separated by spaces. */
+export function run(
+  vm: Vm,
+  files: string,
+  rw: 'randwrite' | 'write' | 'read' = 'randwrite',
+  size = '4k',
+  mib = fileMib,
+): Promise<Run> {
+  const jobs = files.split(' ').map((file) => `--name=${file} --filename=${file}`);
+  const words = `--rw=${rw} --bs=${size} --size=${mib}M --direct=1 --ioengine=libaio --iodepth=16 ${jobs.join(' ')}`;
+  return runFio(vm, rw === 'read' ? 'read' : 'write', words);
 }
