@@ -3,7 +3,7 @@
 // eliod: everything is put together here, and nowhere else.
 import { access, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { readArguments, USAGE } from './arguments.js';
 import type { Problem } from '../../proto/gen/elio/v1/host.js';
 import { ConfigError, loadConfig, type Config } from './config.js';
 import { KernelSnapDriver } from './driver/snap-driver.js';
@@ -164,12 +164,14 @@ async function run(config: Config, configPath: string | undefined): Promise<void
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { config: { type: 'string' } } });
-  await run(await loadConfig(values.config), values.config);
+  const { config, help, version } = readArguments(process.argv.slice(2));
+  if (help) process.stdout.write(`${USAGE}\n`);
+  else if (version) process.stdout.write(`${AGENT_VERSION}\n`);
+  else await run(await loadConfig(config), config);
 }
 
 main().catch((error: unknown) => {
-  const expected = error instanceof ConfigError || !(error instanceof Error);
-  process.stderr.write(`eliod: ${expected ? String(error) : (error.stack ?? error.message)}\n`);
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  process.stderr.write(`eliod: ${error instanceof ConfigError ? error.message : text}\n`);
   process.exit(1);
 });
