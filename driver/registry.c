@@ -180,7 +180,7 @@ bool esnap_registry_filter(struct bio *bio)
 	bool held = false;
 
 	/* Ours go to the store, and to nowhere else. */
-	if (bio->bi_end_io == esnap_store_end_io)
+	if (esnap_store_has_sent(bio))
 		return false;
 	rcu_read_lock();
 	hash_for_each_possible_rcu(by_disk, t, node, (unsigned long)disk) {

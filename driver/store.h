@@ -149,7 +149,14 @@ void esnap_transfer_finish(struct esnap_transfer *x);
 int esnap_store_rw_block(struct esnap_store *st, blk_opf_t op, u64 cow_block,
 			 struct page *page);
 
-/* The mark of our own writes, by which the hook lets them pass. */
-void esnap_store_end_io(struct bio *bio);
+/*
+ * Is this a bio of a store's own, or a part of one?  A disk that splits a bio into
+ * parts (md by its members' limits, say) may split a part once more, and submit what
+ * is left of it to itself.  Any context.
+ */
+bool esnap_store_has_sent(const struct bio *bio);
+
+/* Before the first of the above. */
+void esnap_store_module_init(void);
 
 #endif /* ESNAP_STORE_H */

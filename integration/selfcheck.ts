@@ -53,6 +53,11 @@ const faultPoints: Readonly<Record<string, { breaks: string; scenario: string; t
     scenario: 'driver-instant',
     tests: 'that a write overtakes',
   },
+  forget_whole: {
+    breaks: 'A part of a write to the store is taken for a write of somebody else.',
+    scenario: 'driver-devices',
+    tests: 'md RAID 0',
+  },
   look_twice: {
     breaks: 'An image read asks a bit twice, and takes both answers for one.',
     scenario: 'driver-trouble',

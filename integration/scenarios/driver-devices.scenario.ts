@@ -75,6 +75,12 @@ const forms: readonly Form[] = [
   // Without zeroing, blocks that were never written change when one beside them is.
   lvm('LVM, thin', lv('lv0', '-Zy --type thin -L 48M -V 40M --thinpool pool')),
   {
+    name: 'md RAID 0',
+    build: md(0, 'A B'),
+    devices: ['/dev/md0'],
+    remove: 'mdadm -q --stop /dev/md0',
+  },
+  {
     name: 'md RAID 1',
     build: md(1, 'A B'),
     devices: ['/dev/md0'],
@@ -83,6 +89,12 @@ const forms: readonly Form[] = [
   {
     name: 'md RAID 5',
     build: md(5, 'A B C'),
+    devices: ['/dev/md0'],
+    remove: 'mdadm -q --stop /dev/md0',
+  },
+  {
+    name: 'md RAID 10',
+    build: md(10, 'A B C'),
     devices: ['/dev/md0'],
     remove: 'mdadm -q --stop /dev/md0',
   },
@@ -141,7 +153,8 @@ class Origin {
   async write(): Promise<void> {
     const data = `${this.directory}/data`;
     await this.vm.sh(
-      `dd if=/dev/urandom of=${data} bs=64k seek=$((RANDOM % 30)) count=8 conv=notrunc status=none &&
+      `dd if=/dev/urandom of=${data} bs=1M count=2 oflag=direct conv=notrunc iflag=fullblock status=none &&
+       dd if=/dev/urandom of=${data} bs=64k seek=$((RANDOM % 30)) count=8 conv=notrunc status=none &&
        dd if=/dev/urandom of=${data} bs=4k seek=$((700 + RANDOM % 300)) count=20 oflag=direct conv=notrunc status=none &&
        cp -r /etc/ssl ${this.directory}/new$RANDOM && sync`,
     );
