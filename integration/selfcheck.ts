@@ -55,8 +55,8 @@ const faultPoints: Readonly<Record<string, { breaks: string; scenario: string; t
   },
   forget_whole: {
     breaks: 'A part of a write to the store is taken for a write of somebody else.',
-    scenario: 'driver-devices',
-    tests: 'md RAID 0',
+    scenario: 'driver-plug',
+    tests: 'waited for by nobody',
   },
   look_twice: {
     breaks: 'An image read asks a bit twice, and takes both answers for one.',
