@@ -138,10 +138,12 @@ describe('an origin that grows', () => {
     );
   });
 
+  // Room for what is written beside the COW file: where writeback has to wait for the space of a file that was deleted, ext4 of 7.3
+  // loses data, with and without a tracker.
   async function grow(): Promise<void> {
     await vm().sh(
-      `echo "0 131072 linear ${vm().disk('disk')} 0" | dmsetup load growing && dmsetup suspend growing && dmsetup resume growing &&
-       test $(blockdev --getsz ${origin}) = 131072`,
+      `echo "0 229376 linear ${vm().disk('disk')} 0" | dmsetup load growing && dmsetup suspend growing && dmsetup resume growing &&
+       test $(blockdev --getsz ${origin}) = 229376`,
     );
   }
 
