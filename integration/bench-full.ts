@@ -4,6 +4,7 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { runFio, sh } from './bench/null-disk.js';
+import { table } from './bench/table.js';
 import { fingerprint, repository } from './harness/cache.js';
 import { defaultKernel } from './harness/debian.js';
 import { buildModule } from './harness/payload.js';
@@ -113,14 +114,8 @@ function earlierCell(disk: string, load: string, module: string): Cell | undefin
   return cell.module === module ? cell : undefined;
 }
 
-function table(cells: readonly Cell[]): string {
-  const line = (words: readonly string[]): string => `| ${words.join(' | ')} |`;
-  const head = ['', ...states];
-  const rows = cells.map(({ load, ratios }) => [
-    load,
-    ...states.map((state) => ratios[state].toFixed(3)),
-  ]);
-  return [head, head.map(() => '---'), ...rows].map(line).join('\n');
+function rowOf({ load, ratios }: Cell): string[] {
+  return [load, ...states.map((state) => ratios[state].toFixed(3))];
 }
 
 mkdirSync(directory, { recursive: true });
@@ -150,5 +145,7 @@ for (const disk of Object.keys(disks)) {
   } finally {
     await vm?.stop();
   }
-  console.log(`\n${disk}, relative to the same disk without the module\n\n${table(cells)}`);
+  console.log(
+    `\n${disk}, relative to the same disk without the module\n\n${table([['', ...states], ...cells.map(rowOf)])}`,
+  );
 }

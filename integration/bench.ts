@@ -20,6 +20,7 @@ import {
   measureStreamRate,
   streamRateTarget,
 } from './bench/stream-rate.js';
+import { table } from './bench/table.js';
 import { measureTrackers } from './bench/trackers.js';
 import { measureTwoProcessors } from './bench/two-processors.js';
 import { measureWriteRates, targets, type WriteRates } from './bench/write-rate.js';
@@ -59,12 +60,6 @@ async function agentLatency(directory: string): Promise<Measured> {
   const limit = `at most ${agentLatencyTarget.toFixed(1)}${missed(ratio <= agentLatencyTarget)}`;
   const words = `GetSnapshot of 50 clients at once takes ${ratio.toFixed(2)} times what an empty call takes (${limit}).`;
   return { figures, words };
-}
-
-function table(rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
-  const [head = [], ...others] = rows;
-  return [line(head), line(head.map(() => '---')), ...others.map(line)].join('\n');
 }
 
 function writeRateTable(rates: readonly WriteRates[]): string {

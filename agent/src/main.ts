@@ -3,8 +3,8 @@
 // eliod: everything is put together here, and nowhere else.
 import { access, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import { readArguments, USAGE } from './arguments.js';
 import type { Problem } from '../../proto/gen/elio/v1/host.js';
+import { readArguments, USAGE } from './arguments.js';
 import { ConfigError, loadConfig, type Config } from './config.js';
 import { KernelSnapDriver } from './driver/snap-driver.js';
 import { EventLog } from './events/event-log.js';

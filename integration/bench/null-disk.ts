@@ -31,7 +31,7 @@ measure() {
   set -- $before $(stat)
   echo $((runtime * 1000000 + last - ended)) $(($5 - $1)) $(($6 - $2)) $(($7 - $3)) $(($8 - $4))
 }
-format() { mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0,nodiscard $1; }
+format() { mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0,nodiscard "$@"; }
 fill() { dd if=/dev/urandom of=$1 bs=1M count=${fileMib} oflag=direct status=none; sync; }
 `;
 

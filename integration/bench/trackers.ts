@@ -30,7 +30,7 @@ export async function measureTrackers(directory: string): Promise<TrackerRates[]
       `modprobe null_blk nr_devices=${most} gb=1 memory_backed=1 queue_mode=2 submit_queues=1 irqmode=0
        for n in $(seq 0 ${most - 1}); do
          dd if=/dev/zero of=/dev/nullb$n bs=1M count=${diskMib} oflag=direct status=none
-         mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0,nodiscard /dev/nullb$n ${diskMib}M
+         format /dev/nullb$n ${diskMib}M
          mkdir -p /m$n && mount /dev/nullb$n /m$n && fill /m$n/data
        done`,
     );

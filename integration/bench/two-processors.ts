@@ -28,7 +28,7 @@ async function measureDevice(
     vm,
     `modprobe null_blk nr_devices=1 gb=1 memory_backed=1 queue_mode=2 submit_queues=2 ${parameters}
      dd if=/dev/zero of=/dev/nullb0 bs=1M count=${diskMib} oflag=direct status=none
-     mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0,nodiscard /dev/nullb0 ${diskMib}M
+     format /dev/nullb0 ${diskMib}M
      mkdir -p /m0 && mount /dev/nullb0 /m0 && insmod /opt/elio/elastio-snap.ko
      for file in ${files}; do fill $file; done`,
   );

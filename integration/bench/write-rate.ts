@@ -58,10 +58,7 @@ const diskMib = 1024;
 const ceilingMib = 768;
 const sectorsPerMib = 2048;
 async function measureCeiling(vm: Vm, untracked: Run): Promise<number> {
-  await sh(
-    vm,
-    `mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0,nodiscard /dev/nullb0 ${ceilingMib}M`,
-  );
+  await sh(vm, `format /dev/nullb0 ${ceilingMib}M`);
   await sh(vm, 'mount /dev/nullb0 /m0 && fill /m0/data');
   await run(vm, '/m0/data');
   const store = ceilingMib * sectorsPerMib;
