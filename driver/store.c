@@ -247,18 +247,19 @@ void esnap_store_module_init(void)
 	chain_end_io = part.bi_end_io;
 }
 
-bool esnap_store_has_sent(const struct bio *bio)
+bool esnap_store_has_sent(struct bio *bio)
 {
 	bio_end_io_t *end_io = READ_ONCE(bio->bi_end_io);
 
 	/*
-	 * The whole is not ended, and stays, as long as a part of it is on its way.
-	 * Not of a split, but of a row of bios each of which ends the next, the next
-	 * may just be getting its own: none is there yet then, and it is not ours.
+	 * What a device has split off ends the whole, which is not ended, and stays, as
+	 * long as a part of it is on its way.  A part is a clone; one of a row of bios
+	 * each of which ends the next (a raw zeroing) is none: that is not followed.
 	 */
-	while (end_io == chain_end_io && !esnap_fault("forget_whole")) {
-		bio = READ_ONCE(bio->bi_private);
-		end_io = bio ? READ_ONCE(bio->bi_end_io) : NULL;
+	while (end_io == chain_end_io && bio_flagged(bio, BIO_CLONED) &&
+	       !esnap_fault("forget_whole")) {
+		bio = bio->bi_private;
+		end_io = READ_ONCE(bio->bi_end_io);
 	}
 	return end_io == store_end_io;
 }

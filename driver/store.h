@@ -154,7 +154,7 @@ int esnap_store_rw_block(struct esnap_store *st, blk_opf_t op, u64 cow_block,
  * parts (md by its members' limits, say) may split a part once more, and submit what
  * is left of it to itself.  Any context.
  */
-bool esnap_store_has_sent(const struct bio *bio);
+bool esnap_store_has_sent(struct bio *bio);
 
 /* Before the first of the above. */
 void esnap_store_module_init(void);
