@@ -157,9 +157,9 @@ describe('backup sets', () => {
     }
 
     /** The chain is what it was, nothing half-made is left, and the device goes on being recorded. */
-    async function intact(backups: number): Promise<void> {
-      await vm().sh(`elioctl backups check ${set}`, slow);
-      assert.equal((await vm().sh(`ls ${set} | wc -l`)).trim(), String(3 * backups));
+    async function intact(backupSet: string, backups: number): Promise<void> {
+      await vm().sh(`elioctl backups check ${backupSet}`, slow);
+      assert.equal((await vm().sh(`ls ${backupSet} | wc -l`)).trim(), String(3 * backups));
       const list = JSON.parse(await vm().sh('elioctl list --output json')) as {
         block_device: string;
         state: string;
@@ -181,12 +181,12 @@ describe('backup sets', () => {
     it('are what they were when the destination is full', async () => {
       await vm().sh('head -c 28M /dev/urandom > /t/ext4/large && sync');
       await refused(/\/small\/set.*(full|space)/);
-      await intact(1);
+      await intact(set, 1);
       await vm().sh('rm /t/ext4/large && sync && mount -o remount,size=48m /small');
       await vm().sh(
         `elioctl backup --output json ${device} ${set}/ | grep -q '"type":"incremental"'`,
       );
-      await intact(2);
+      await intact(set, 2);
     });
 
     it('are what they were when the destination cannot be written', async () => {
@@ -195,7 +195,7 @@ describe('backup sets', () => {
       await vm().sh('mount -o remount,rw /small');
       assert.notEqual(status, 0);
       assert.match(stderr, /read-only/i);
-      await intact(2);
+      await intact(set, 2);
     });
 
     it('are what they were when the image fails in the middle of it', async () => {
@@ -217,7 +217,46 @@ describe('backup sets', () => {
       await vm().sh('rm /t/ext4/large && sync');
       const next = await vm().sh(`elioctl backup --verify --output json ${device} ${set}/`, slow);
       assert.match(next, /"type":"full"/);
-      await intact(3);
+      await intact(set, 3);
+    });
+
+    it('are what they were when the disk of the destination is pulled out and comes back', async () => {
+      const onDisk = '/gone/set';
+      await vm().sh(
+        `modprobe scsi_debug dev_size_mb=96 && udevadm settle
+         disk=$(grep -l scsi_debug /sys/block/sd*/device/model | cut -d / -f 4)
+         mkfs.ext4 -q /dev/$disk && mkdir -p /gone && mount /dev/$disk /gone
+         elioctl backup ${device} ${onDisk}/ && sync -f /gone
+         head -c 20M /dev/urandom > /t/ext4/large && sync`,
+        slow,
+      );
+      const { status, stderr } = await vm().run(
+        `elioctl backup ${device} ${onDisk}/ 2> /tmp/failed & pid=$!
+         until ls ${onDisk}/*.qcow2.partial 2> /dev/null; do kill -0 $pid || exit 9; sleep 0.1; done
+         kill -STOP $pid
+         echo 1 > /sys/block/$(basename $(findmnt -no SOURCE /gone))/device/delete
+         kill -CONT $pid; wait $pid; status=$?; cat /tmp/failed >&2; exit $status`,
+        slow,
+      );
+      assert.ok(status === 1 || status === 5, stderr);
+      assert.match(
+        stderr.trimEnd().split('\n').at(-1) ?? '',
+        /\/gone\/set.*(input\/output|read-only)/,
+      );
+      await vm().sh(
+        `umount /gone
+         echo '- - -' > /sys/bus/pseudo/drivers/scsi_debug/adapter0/host*/scsi_host/host*/scan && udevadm settle
+         disk=$(grep -l scsi_debug /sys/block/sd*/device/model | cut -d / -f 4)
+         mount /dev/$disk /gone && elioctl backups check ${onDisk}`,
+        slow,
+      );
+      const next = await vm().sh(
+        `elioctl backup --verify --output json ${device} ${onDisk}/`,
+        slow,
+      );
+      assert.match(next, /"type":"incremental"/);
+      await intact(onDisk, 2);
+      await vm().sh('umount /gone && modprobe -r scsi_debug && rm /t/ext4/large && sync');
     });
   });
 });
