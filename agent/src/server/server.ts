@@ -9,7 +9,7 @@ import {
   ChangeServiceService,
   type ChangeServiceServer,
 } from '../../../proto/gen/elio/v1/change.js';
-import { DataServiceService, type DataServiceServer } from '../../../proto/gen/elio/v1/data.js';
+import type { DataServiceServer } from '../../../proto/gen/elio/v1/data.js';
 import { EventServiceService, type EventServiceServer } from '../../../proto/gen/elio/v1/event.js';
 import {
   HostServiceService,
@@ -26,6 +26,7 @@ import {
 } from '../../../proto/gen/elio/v1/snapshot.js';
 import type { Config } from '../config.js';
 import type { Log } from '../log.js';
+import { dataService } from '../services/block-messages.js';
 import { Connections } from './connections.js';
 import type { CallObserver } from './guard.js';
 import { LocalListener } from './local.js';
@@ -88,7 +89,7 @@ export class AgentServer {
     this.grpc.addService(SnapshotServiceService, services.snapshots.handlers());
     this.grpc.addService(HostServiceService, services.hosts.handlers());
     this.grpc.addService(ChangeServiceService, services.changes.handlers());
-    this.grpc.addService(DataServiceService, services.data.handlers());
+    this.grpc.addService(dataService, services.data.handlers());
     this.grpc.addService(EventServiceService, services.events.handlers());
     this.grpc.addService(RestoreServiceService, services.restores.handlers());
     this.health.addToServer(this.grpc);

@@ -8,6 +8,7 @@ import { BLOCK_SIZE } from '../driver/layout.js';
 import { BatchReader } from '../os/batch-reader.js';
 import { alignedBuffer } from '../os/direct-io.js';
 import type { Extent } from '../../../proto/gen/elio/v1/types.js';
+import { whenSerialized } from './block-messages.js';
 import { CHUNK_SIZE, isZero } from './chunks.js';
 import { scatteredMessage, type DataPiece } from './stream-pieces.js';
 
@@ -155,7 +156,7 @@ class ReadAhead {
     return { batch, data };
   }
 
-  /** Takes the buffer of a batch, of which nobody has a part any more. */
+  /** Takes the buffer of a batch that nobody reads any more. */
   giveBack(data: Buffer): void {
     if (data.length === PIECE_SIZE) this.spare.push(data);
   }
@@ -203,12 +204,27 @@ function* piecesOf({ ranges }: Batch, content: Buffer): Generator<DataPiece | Ra
   }
 }
 
+/** Pieces of a batch between which there is no hole: their data touch in memory. */
+function messageOf(pieces: readonly DataPiece[]): ReadBlocksResponse | undefined {
+  const [first, ...more] = pieces;
+  if (!first || more.length === 0) return first && dataMessage(first);
+  const { buffer, byteOffset } = first.data;
+  const bytes = pieces.reduce((sum, { data }) => sum + data.length, 0);
+  return scatteredMessage(pieces, Buffer.from(buffer, byteOffset, bytes));
+}
+
 /** Makes messages of pieces that ascend: holes that touch become one, and so do the data of a batch. */
 class Messages {
   private hole: Range | undefined;
   private data: DataPiece[] = [];
 
-  *add(piece: DataPiece | Range): Generator<ReadBlocksResponse> {
+  /** Those of a batch, but for a hole at its end, which may go on in the next. */
+  *of(batch: Batch, content: Buffer): Generator<ReadBlocksResponse> {
+    for (const piece of piecesOf(batch, content)) yield* this.add(piece);
+    yield* this.endData();
+  }
+
+  private *add(piece: DataPiece | Range): Generator<ReadBlocksResponse> {
     if ('data' in piece) {
       yield* this.endHole();
       this.data.push(piece);
@@ -229,16 +245,17 @@ class Messages {
     this.hole = undefined;
   }
 
-  *endData(): Generator<ReadBlocksResponse> {
-    const [first, ...more] = this.data;
-    if (first) yield more.length === 0 ? dataMessage(first) : scatteredMessage(this.data);
+  private *endData(): Generator<ReadBlocksResponse> {
+    const message = messageOf(this.data);
+    if (message) yield message;
     this.data = [];
   }
 }
 
 /**
  * Reads the mapped blocks of an image in ascending order, and tells of the skipped ones in between, which it does not read. What is
- * next is read while the former is being sent. Holes that touch are joined.
+ * next is read while the former is being sent. Holes that touch are joined. A message's data are overwritten once it has been
+ * serialized.
  */
 export async function* streamBlocks(
   file: FileHandle,
@@ -253,13 +270,17 @@ export async function* streamBlocks(
     for (let next = await ahead.next(); next; next = await ahead.next()) {
       const { batch, data } = next;
       if (data) {
-        let isZero = true;
-        for (const piece of piecesOf(batch, data)) {
-          isZero &&= !('data' in piece);
-          yield* messages.add(piece);
+        let readers = 1;
+        const done = (): void => {
+          readers -= 1;
+          if (readers === 0) ahead.giveBack(data);
+        };
+        for (const message of messages.of(batch, data)) {
+          readers += 1;
+          whenSerialized(message, done);
+          yield message;
         }
-        yield* messages.endData();
-        if (isZero) ahead.giveBack(data);
+        done();
       } else {
         yield* messages.endHole();
         for (const range of batch.ranges) yield skippedMessage(range);

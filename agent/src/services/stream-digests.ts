@@ -12,28 +12,25 @@ const WORTH_A_THREAD = 8 * 1024;
 /** Most of them have been computed, in other threads, when so many are to be sent. */
 const DIGESTS_PER_MESSAGE = 32;
 
-const zeros = Buffer.alloc(CHUNK_SIZE);
-
 export interface StreamDigest {
   /** Number of the chunk in the volume. */
   index: number;
   sha256: Promise<Buffer>;
 }
 
-async function sha256(parts: readonly Buffer[]): Promise<Buffer> {
-  const bytes = parts.reduce((sum, { length }) => sum + length, 0);
-  if (bytes >= WORTH_A_THREAD) {
-    return Buffer.from(await webcrypto.subtle.digest('SHA-256', Buffer.concat(parts)));
-  }
-  const [first] = parts;
-  return hash('sha256', parts.length === 1 && first ? first : Buffer.concat(parts), 'buffer');
+/** `content` may be overwritten at once: what another thread hashes was copied (W3C, Web Cryptography, SubtleCrypto.digest). */
+async function sha256(content: Buffer): Promise<Buffer> {
+  if (content.length < WORTH_A_THREAD) return hash('sha256', content, 'buffer');
+  return Buffer.from(await webcrypto.subtle.digest('SHA-256', content));
 }
 
-/** Computes the digests of a stream whose pieces pass by. */
+/** Computes the digests of a stream whose pieces pass by; it keeps none of them. */
 export class StreamDigests {
   /** The chunk to which the last piece belongs. */
   index = -1;
-  private parts: Buffer[] = [];
+  /** What came of that chunk. */
+  private readonly content = Buffer.allocUnsafeSlow(CHUNK_SIZE);
+  private length = 0;
   private hasData = false;
 
   /** Takes a piece behind all former ones; returns the digests of chunks of which nothing can come any more. */
@@ -48,7 +45,9 @@ export class StreamDigests {
       const next = Math.min(end, (index + 1) * CHUNK_SIZE);
       if (index !== this.index) done.push(...this.finish());
       this.index = index;
-      this.parts.push(data?.subarray(at - offset, next - offset) ?? zeros.subarray(0, next - at));
+      if (data) data.copy(this.content, this.length, at - offset, next - offset);
+      else this.content.fill(0, this.length, this.length + next - at);
+      this.length += next - at;
       this.hasData ||= data !== undefined;
       // Chunks in the middle of a hole are all zero.
       at = data ? next : Math.max(next, Math.floor(end / CHUNK_SIZE) * CHUNK_SIZE);
@@ -58,10 +57,10 @@ export class StreamDigests {
 
   /** The digest of the chunk of the last piece, if it has one: nothing else of it comes. */
   finish(): StreamDigest[] {
-    const { index, parts, hasData } = this;
-    this.parts = [];
+    const { index, content, length, hasData } = this;
+    this.length = 0;
     this.hasData = false;
-    return hasData ? [{ index, sha256: sha256(parts) }] : [];
+    return hasData ? [{ index, sha256: sha256(content.subarray(0, length)) }] : [];
   }
 }
 

@@ -12,9 +12,11 @@ export interface DataPiece {
 export type StreamPiece =
   ({ kind: 'data' } & DataPiece) | { kind: 'hole' | 'skipped'; offset: number; length: number };
 
-/** The message of runs of data. */
-export function scatteredMessage(pieces: readonly DataPiece[]): ReadBlocksResponse {
-  const data = Buffer.concat(pieces.map((piece) => piece.data));
+/** The message of runs of data; `data` is the content of all, one after the other. */
+export function scatteredMessage(
+  pieces: readonly DataPiece[],
+  data: Buffer = Buffer.concat(pieces.map((piece) => piece.data)),
+): ReadBlocksResponse {
   const extents = pieces.map((piece) => ({
     offsetBytes: BigInt(piece.offset),
     lengthBytes: BigInt(piece.data.length),
