@@ -24,6 +24,7 @@ import {
   INFO,
   IOCTL,
   PATH_MAX,
+  TRACKERS_PATH,
   reconfigureParams,
   reloadParams,
   setupParams,
@@ -125,9 +126,11 @@ describe("layout of the driver's interface", () => {
       ['ELASTIO_SNAP_HEADER_SIZE', COW_INDEX_OFFSET],
       ['ELASTIO_SNAP_SECTION_ENTRIES', COW_SECTION_ENTRIES],
     ]);
-    assert.deepEqual(evaluate([], ['ELASTIO_SNAP_CTL_PATH', '"/dev/" ELASTIO_SNAP_IMAGE_NAME']), [
-      CONTROL_PATH,
-      IMAGE_PREFIX,
-    ]);
+    const paths = [
+      'ELASTIO_SNAP_CTL_PATH',
+      '"/dev/" ELASTIO_SNAP_IMAGE_NAME',
+      '"/proc/" ELASTIO_SNAP_INFO_PROC',
+    ];
+    assert.deepEqual(evaluate([], paths), [CONTROL_PATH, IMAGE_PREFIX, TRACKERS_PATH]);
   });
 });

@@ -5,6 +5,8 @@ import koffi from 'koffi';
 export { BLOCK_SIZE, COW_INDEX_OFFSET, COW_SECTION_ENTRIES } from './cow-size.js';
 
 export const CONTROL_PATH = '/dev/elastio-snap-ctl';
+/** All trackers as JSON. */
+export const TRACKERS_PATH = '/proc/elastio-snap-info';
 export const IMAGE_PREFIX = '/dev/elastio-snap';
 export const PATH_MAX = 4096;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { open } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import koffi from 'koffi';
 import { RunList } from '../changes/run-list.js';
 import { ioctl, SystemError } from '../os/ioctl.js';
@@ -16,6 +16,7 @@ import {
   reconfigureParams,
   reloadParams,
   setupParams,
+  TRACKERS_PATH,
   transitionParams,
   VERSION,
   type IoctlName,
@@ -60,6 +61,8 @@ export interface SnapDriver {
   destroy(minor: number): Promise<void>;
   reconfigure(minor: number, cacheSizeBytes: bigint): Promise<void>;
   info(minor: number): Promise<TrackerInfo>;
+  /** Those of all trackers, ascending. */
+  minors(): Promise<number[]>;
   freeMinor(): Promise<number>;
   /**
    * Blocks that have changed since snapshot `seqId` of tracker `uuid`, ascending: the current snapshot, or, while that is
@@ -217,6 +220,14 @@ export class KernelSnapDriver implements SnapDriver {
     arg.writeUInt32LE(uint32(minor, 'minor'));
     await this.call('INFO', arg);
     return parseInfo(arg);
+  }
+
+  async minors(): Promise<number[]> {
+    const json = await readFile(TRACKERS_PATH, 'utf8').catch((error: unknown) => {
+      throw new ModuleNotLoadedError(`cannot read ${TRACKERS_PATH}`, { cause: error });
+    });
+    const { devices } = JSON.parse(json) as { devices: { minor: number }[] };
+    return devices.map(({ minor }) => minor);
   }
 
   async freeMinor(): Promise<number> {

@@ -6,8 +6,8 @@ import type { ReadBlocksResponse } from '../../../proto/gen/elio/v1/data.js';
 import { CHUNK_SIZE } from './chunks.js';
 import { piecesIn, type StreamPiece } from './stream-pieces.js';
 
-/** What is smaller is hashed at once: to hand it to another thread would cost more. */
-const WORTH_A_THREAD = 8 * 1024;
+/** What is smaller is hashed at once: to hand it to another thread would take as long. */
+const WORTH_A_THREAD = 64 * 1024;
 
 /** Most of them have been computed, in other threads, when so many are to be sent. */
 const DIGESTS_PER_MESSAGE = 32;

@@ -15,9 +15,6 @@ import { readStableIds } from '../os/stable-ids.js';
 import type { ChainStore, Position } from '../state/chains.js';
 import type { Leases } from '../state/leases.js';
 
-/** Minors are below the module's maximum, which is at most this. */
-const MAX_MINORS = 255;
-
 const STATES = [
   TrackerState.TRACKER_STATE_DORMANT_INCREMENTAL,
   TrackerState.TRACKER_STATE_DORMANT_SNAPSHOT,
@@ -66,12 +63,12 @@ export class Trackers {
 
   async list(): Promise<TrackerInfo[]> {
     const infos: TrackerInfo[] = [];
-    for (let minor = 0; minor <= MAX_MINORS; minor += 1) {
+    for (const minor of await this.call({}, () => this.driver.minors())) {
       try {
         infos.push(await this.driver.info(minor));
       } catch (error) {
+        // It has gone in the meantime.
         if (error instanceof IoctlError && error.code === 'ENOENT') continue;
-        if (error instanceof IoctlError && error.code === 'EINVAL') break;
         throw driverError(error, { minor });
       }
     }
