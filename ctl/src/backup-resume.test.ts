@@ -354,22 +354,25 @@ describe('a backup whose elioctl was killed', function () {
         await assertIsVolume(2);
       });
 
-      it('is thrown away when the user interrupts the run that goes on', async () => {
-        await backUpAndChange();
-        const former = content(1);
-        await killed('half-streamed');
-        const words = ['--socket', join(directory, 'socket'), 'backup', '/dev/vdb1', place];
-        const interrupt = { ELIO_TEST_STOP_AT: 'gone-on', ELIO_TEST_STOP_BY: 'SIGINT' };
-        const { status, stderr } = await runElioctl(words, interrupt);
-        assert.equal(status, EXIT.interrupted, stderr);
-        assert.ok(!existsSync(progressFile));
-        assert.ok(origin.isIncremental);
-        assert.ok(content(1).equals(former));
-        const next = await backUp();
-        assert.equal(next.resumed_at_bytes, null);
-        assert.equal(next.type, 'incremental', next.reason);
-        await assertIsVolume(2);
-      });
+      // Before the transfer goes on, and when it has.
+      for (const step of ['unfinished-cut', 'gone-on']) {
+        it(`is thrown away when the user interrupts the run that goes on, at "${step}"`, async () => {
+          await backUpAndChange();
+          const former = content(1);
+          await killed('half-streamed');
+          const words = ['--socket', join(directory, 'socket'), 'backup', '/dev/vdb1', place];
+          const interrupt = { ELIO_TEST_STOP_AT: step, ELIO_TEST_STOP_BY: 'SIGINT' };
+          const { status, stderr } = await runElioctl(words, interrupt);
+          assert.equal(status, EXIT.interrupted, stderr);
+          assert.ok(!existsSync(progressFile));
+          assert.ok(origin.isIncremental);
+          assert.ok(content(1).equals(former));
+          const next = await backUp();
+          assert.equal(next.resumed_at_bytes, null);
+          assert.equal(next.type, 'incremental', next.reason);
+          await assertIsVolume(2);
+        });
+      }
 
       it('is told of by --dry-run', async () => {
         await killed('half-streamed');
