@@ -20,9 +20,9 @@ put() {
   install -D -m "$1" "$2" "$tree/$3"
 }
 
-# program NAME SCRIPT [OPTION]: a command of the package that is being made, with an option of Node.js.
+# program NAME SCRIPT: a command of the package that is being made.
 program() {
-  printf '#!/bin/sh\nexec /usr/lib/elio/bin/node %s/usr/lib/elio/dist/%s "$@"\n' "${3:+$3 }" "$2" > "$work/program"
+  printf '#!/bin/sh\nexec /usr/lib/elio/bin/node /usr/lib/elio/dist/%s "$@"\n' "$2" > "$work/program"
   put 755 "$work/program" "usr/bin/$1"
 }
 
@@ -60,9 +60,7 @@ files_of_elio-runtime() {
 }
 
 files_of_elio-agent() {
-  # What a stream has sent is cleared away together with young objects; when it counts against an old space of a few MiB, that is
-  # collected for every 4 MiB of a stream, which doubles its processor time. The test machines' eliod has the same.
-  program eliod agent/src/main.js --initial-old-space-size=64
+  program eliod agent/src/main.js
   local unit
   for unit in eliod.service elio-reload.service elio-users.socket elio-users@.service; do
     put 644 "agent/packaging/$unit" "usr/lib/systemd/system/$unit"
