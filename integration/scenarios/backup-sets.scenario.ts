@@ -222,11 +222,11 @@ describe('backup sets', () => {
 
     it('are what they were when the disk of the destination is pulled out and comes back', async () => {
       const onDisk = '/gone/set';
+      const findDisk =
+        'disk=/dev/$(grep -l scsi_debug /sys/block/sd*/device/model | cut -d / -f 4)';
       await vm().sh(
-        `modprobe scsi_debug dev_size_mb=96 && udevadm settle
-         disk=$(grep -l scsi_debug /sys/block/sd*/device/model | cut -d / -f 4)
-         mkfs.ext4 -q /dev/$disk && mkdir -p /gone && mount /dev/$disk /gone
-         elioctl backup ${device} ${onDisk}/ && sync -f /gone
+        `modprobe scsi_debug dev_size_mb=96 && udevadm settle && ${findDisk} && mkfs.ext4 -q $disk &&
+         mkdir -p /gone && mount $disk /gone && elioctl backup ${device} ${onDisk}/ && sync -f /gone &&
          head -c 20M /dev/urandom > /t/ext4/large && sync`,
         slow,
       );
@@ -239,15 +239,11 @@ describe('backup sets', () => {
         slow,
       );
       assert.ok(status === 1 || status === 5, stderr);
-      assert.match(
-        stderr.trimEnd().split('\n').at(-1) ?? '',
-        /\/gone\/set.*(input\/output|read-only)/,
-      );
+      const message = stderr.trimEnd().split('\n').at(-1) ?? '';
+      assert.match(message, /\/gone\/set.*(input\/output|read-only)/);
       await vm().sh(
-        `umount /gone
-         echo '- - -' > /sys/bus/pseudo/drivers/scsi_debug/adapter0/host*/scsi_host/host*/scan && udevadm settle
-         disk=$(grep -l scsi_debug /sys/block/sd*/device/model | cut -d / -f 4)
-         mount /dev/$disk /gone && elioctl backups check ${onDisk}`,
+        `umount /gone && echo '- - -' > /sys/class/scsi_host/host0/scan && udevadm settle && ${findDisk} &&
+         mount $disk /gone && elioctl backups check ${onDisk}`,
         slow,
       );
       const next = await vm().sh(
@@ -256,7 +252,6 @@ describe('backup sets', () => {
       );
       assert.match(next, /"type":"incremental"/);
       await intact(onDisk, 2);
-      await vm().sh('umount /gone && modprobe -r scsi_debug && rm /t/ext4/large && sync');
     });
   });
 });

@@ -86,6 +86,7 @@ async function transfer(
     return await target.writeFull(blocks, what.size_bytes, origin, instant, what);
   } finally {
     progress.stop();
+    stream.close();
   }
 }
 

@@ -75,7 +75,10 @@ export class BackupLock {
 
   async release(): Promise<void> {
     if (!this.file) return;
-    if (tryLock(this.file, 'exclusive')) await rm(this.path, { force: true });
+    // A file that cannot be deleted locks nothing: its disk may be gone, of which there is more to say than this.
+    if (tryLock(this.file, 'exclusive')) {
+      await rm(this.path, { force: true }).catch(() => undefined);
+    }
     await this.file.close();
   }
 }

@@ -51,7 +51,7 @@ export async function openSource(
         reason = `only what changed since snapshot ${String(base.cookie.seq_id)}`;
         return { stream, base, reason, resumedAtBytes: null };
       }
-      await stream.blocks.return(undefined);
+      stream.close();
       reason = 'the device has another size than the backup';
     } catch (error) {
       if (!(error instanceof CliError) || error.reason !== 'CHANGES_UNKNOWN') throw error;

@@ -23,6 +23,8 @@ export interface BlockStream {
   /** Bytes of data received so far; holes do not count. */
   sentBytes(): number;
   blocks: AsyncGenerator<Blocks>;
+  /** Ends the call; an iteration that was begun does that itself. The agent does not let go of an image that is streamed. */
+  close(): void;
 }
 
 function broken(what: string): CliError {
@@ -238,5 +240,8 @@ export async function openBlockStream(
       call.close();
     }
   }
-  return { header, sentBytes: () => sentBytes, blocks: blocks() };
+  const close = (): void => {
+    call.close();
+  };
+  return { header, sentBytes: () => sentBytes, blocks: blocks(), close };
 }

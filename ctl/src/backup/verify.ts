@@ -103,14 +103,18 @@ export async function compareWithImage(
   const stream = await openBlockStream(connection, { minor, cookie, allocatedOnly }, signal, pacer);
   const differences = new Differences('blocks');
   const progress = showProgress('comparing with the image', Number(stream.header.totalBytes));
-  const reader = await content.open();
   try {
-    for await (const blocks of stream.blocks) {
-      if (blocks.kind !== 'skipped') await compare(reader, blocks, skipped, differences);
-      progress.advance(lengthOf(blocks));
+    const reader = await content.open();
+    try {
+      for await (const blocks of stream.blocks) {
+        if (blocks.kind !== 'skipped') await compare(reader, blocks, skipped, differences);
+        progress.advance(lengthOf(blocks));
+      }
+    } finally {
+      await reader.close();
     }
   } finally {
-    await reader.close();
+    stream.close();
     progress.stop();
   }
   differences.check(`${content.name} is not what the image shows`);

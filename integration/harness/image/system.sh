@@ -20,7 +20,7 @@ cp -a "$root/." "$stage"
 cp -r --no-preserve=ownership "$product/." "$stage"
 
 modules=/usr/lib/modules/$kernel
-drivers=(virtio_pci virtio_blk virtio_net virtio_rng ext4 crc32c_generic xfs loop nbd autofs4 af_packet)
+drivers=(virtio_pci virtio_blk virtio_net virtio_rng ext4 crc32c_generic xfs loop nbd sd_mod scsi_debug autofs4 af_packet)
 mkdir -p "$stage$modules/updates"
 for driver in "${drivers[@]}"; do
   modprobe -d "$kernel_directory/root" -S "$kernel" --show-depends "$driver" 2>/dev/null || true
