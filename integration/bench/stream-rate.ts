@@ -39,6 +39,7 @@ export function incrementalTarget(fullSeconds: number): number {
 const rounds = 5;
 const streamMib = 64;
 const incrementalRounds = 3;
+const incrementalsPerFull = 3;
 const incrementalMib = 1024;
 /** What is overwritten on it. */
 const fileMib = 800;
@@ -141,15 +142,19 @@ export async function measureIncrementalTime(directory: string): Promise<Increme
     for (let round = 0; round <= incrementalRounds; round += 1) {
       const set = join(directory, `set-${String(round)}/`);
       const full = await elioctl.backup(data, set);
-      await vm.sh(
-        `fio --name=w --filename=/data/file --rw=randwrite --bs=4k --size=${String(fileMib)}M --io_size=${String(incrementalMib * 10)}k \
-           --direct=1 --ioengine=libaio --iodepth=16 --randseed=${String(round)} --fallocate=none > /dev/null && sync`,
-        { timeoutMs: 10 * 60_000 },
-      );
-      const incremental = await elioctl.backup(data, set);
+      const since: BackupResult[] = [];
+      for (let i = 0; i < incrementalsPerFull; i += 1) {
+        const seed = String(round * incrementalsPerFull + i);
+        await vm.sh(
+          `fio --name=w --filename=/data/file --rw=randwrite --bs=4k --size=${String(fileMib)}M --io_size=${String(incrementalMib * 10)}k \
+             --direct=1 --ioengine=libaio --iodepth=16 --randseed=${seed} --fallocate=none > /dev/null && sync`,
+          { timeoutMs: 10 * 60_000 },
+        );
+        since.push(await elioctl.backup(data, set));
+      }
       // The first round warms the agent up.
       if (round > 0) fulls.push(full);
-      if (round > 0) incrementals.push(incremental);
+      if (round > 0) incrementals.push(...since);
       await rm(set, { recursive: true });
     }
     const of = (results: readonly BackupResult[], key: 'seconds' | 'sent_bytes'): number =>
