@@ -34,7 +34,7 @@ const CALL_MS = 20_000;
 const CONNECT_MS = 20_000;
 
 /** Streams from the agent stall with the default window of 64 KiB as soon as there is a distance. */
-const WINDOW_SIZE = 8 << 20;
+export const WINDOW_SIZE = 8 << 20;
 
 const configSchema = z.strictObject({
   ca: z.string().optional(),

@@ -4,6 +4,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BackupResult } from '../../ctl/src/backup/backup.js';
 import { DataServiceService, ReadBlocksRequest } from '../../proto/gen/elio/v1/data.js';
+import { WINDOW_SIZE } from '../../ctl/src/connection.js';
 import { Api } from '../harness/api.js';
 import { RemoteElioctl } from '../harness/elioctl.js';
 import { Fleet, type FleetHost } from '../harness/fleet.js';
@@ -78,9 +79,9 @@ export async function measureStreamRate(directory: string): Promise<StreamRate> 
   const [host] = fleet.hosts;
   if (!host) throw new Error('the fleet is empty');
   const { vm } = host;
-  const image = new Api(host, fleet.tls);
+  const image = new Api(host, fleet.tls, 'admin', WINDOW_SIZE);
   const address = `127.0.0.1:${String(vm.hostPort(memoryPort))}`;
-  const memory = new Api({ ...host, address }, fleet.tls);
+  const memory = new Api({ ...host, address }, fleet.tls, 'admin', WINDOW_SIZE);
   try {
     await vm.sh(
       `${mkfs('ext4', vm.disk('data'))} && mkdir /data && mount ${vm.disk('data')} /data &&

@@ -39,11 +39,11 @@ export class ApiError extends Error {
   }
 }
 
-/** A client of one agent, with the certificate of a role. */
+/** A client of one agent, with the certificate of a role; `windowBytes`: what the agent may send before that is read, instead of 64 KiB. */
 export class Api {
   readonly client: Client;
 
-  constructor(host: FleetHost, tls: ClientTls, role: Role = 'admin') {
+  constructor(host: FleetHost, tls: ClientTls, role: Role = 'admin', windowBytes?: number) {
     const read = (name: string): Buffer => readFileSync(join(dirname(tls.cert), name));
     const channel = credentials.createSsl(
       readFileSync(tls.ca),
@@ -54,6 +54,7 @@ export class Api {
       'grpc.ssl_target_name_override': host.name,
       // Clients of one process do not share a connection: each has an identity of its own.
       'grpc.use_local_subchannel_pool': 1,
+      ...(windowBytes === undefined ? {} : { 'grpc-node.flow_control_window': windowBytes }),
     });
   }
 
