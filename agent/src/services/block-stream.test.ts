@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ReadBlocksResponse } from '../../../proto/gen/elio/v1/data.js';
 import { blocksOf, ChangeMap } from '../changes/change-map.js';
-import { streamBlocks } from './block-stream.js';
+import { dataService } from './block-messages.js';
+import { PIECE_SIZE, streamBlocks } from './block-stream.js';
 import { CHUNK_SIZE } from './chunks.js';
 import { isSound, piecesIn } from './stream-pieces.js';
 
@@ -159,6 +162,35 @@ describe('stream of blocks', () => {
     const file = await open(path, 'r');
     const messages = streamBlocks(file, ChangeMap.full(2), 8192n);
     await assert.rejects(messages.next(), /ends at byte 4096/);
+    await file.close();
+  });
+
+  it('overwrites no data that are still to be sent', async () => {
+    const image = randomBytes(16 * CHUNK_SIZE);
+    // Two messages of data for each piece that is read.
+    for (let at = 0; at < image.length; at += PIECE_SIZE) image.fill(0, at + 65536, at + 196608);
+    const path = join(directory, 'image');
+    await writeFile(path, image);
+    const file = await open(path, 'r');
+    const map = ChangeMap.full(blocksOf(BigInt(image.length)));
+    const waiting: ReadBlocksResponse[] = [];
+    let end = 0;
+    const send = (): void => {
+      const message = waiting.shift();
+      assert.ok(message);
+      const sent = dataService.readBlocks.responseSerialize(message);
+      for (const piece of piecesIn(ReadBlocksResponse.decode(sent).content)) {
+        assert.equal(piece.offset, end);
+        end += piece.kind === 'data' ? piece.data.length : piece.length;
+        if (piece.kind === 'data') assert.ok(piece.data.equals(image.subarray(piece.offset, end)));
+      }
+    };
+    for await (const message of streamBlocks(file, map, BigInt(image.length))) {
+      waiting.push(message);
+      if (waiting.length > 4) send();
+    }
+    while (waiting.length > 0) send();
+    assert.equal(end, image.length);
     await file.close();
   });
 });
