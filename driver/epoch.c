@@ -85,7 +85,7 @@ err_store:
 err_found:
 	__free_page(ep->found);
 err_header:
-	__free_page(ep->header);
+	esnap_store_free_page(ep->header);
 err_free:
 	kfree(ep);
 	return ERR_PTR(err);
@@ -150,7 +150,7 @@ void esnap_epoch_free(struct esnap_epoch *ep)
 	esnap_index_free(&ep->index);
 	esnap_store_free(&ep->store);
 	__free_page(ep->found);
-	__free_page(ep->header);
+	esnap_store_free_page(ep->header);
 	kfree(ep->cow_path);
 	kfree(ep);
 }

@@ -78,7 +78,7 @@ err_changes:
 void esnap_index_free(struct esnap_index *idx)
 {
 	esnap_index_drop_mapping(idx);
-	__free_page(idx->batch.pages[0]);
+	esnap_store_free_page(idx->batch.pages[0]);
 	kvfree(idx->stored);
 	esnap_changes_free(&idx->changes);
 }
@@ -137,7 +137,7 @@ static void free_index_page(struct esnap_index *idx, struct index_page *ip)
 	list_del(&ip->lru);
 	xa_erase(&idx->pages, ip->nr);
 	idx->nr_pages--;
-	__free_page(ip->page);
+	esnap_store_free_page(ip->page);
 	kfree(ip);
 }
 
@@ -374,7 +374,7 @@ static struct esnap_page_batch *grow_batch(struct esnap_index *idx)
 static void shrink_batch(struct esnap_page_batch *b)
 {
 	while (b->nr > 1)
-		__free_page(b->pages[--b->nr]);
+		esnap_store_free_page(b->pages[--b->nr]);
 }
 
 /* The pages @from[0 .. nr) of the index area, which ascend. */

@@ -88,7 +88,6 @@ static int __init esnap_init(void)
 	err = esnap_registry_init();
 	if (err)
 		return err;
-	esnap_store_module_init();
 	err = esnap_save_module_init();
 	if (err)
 		goto err_registry;

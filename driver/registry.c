@@ -179,14 +179,16 @@ bool esnap_registry_filter(struct bio *bio)
 	struct esnap_tracker *t;
 	bool held = false;
 
-	/* Ours go to the store, and to nowhere else. */
-	if (esnap_store_has_sent(bio))
-		return false;
 	rcu_read_lock();
 	hash_for_each_possible_rcu(by_disk, t, node, (unsigned long)disk) {
+		if (t->disk != disk)
+			continue;
+		/* Ours go to the store, and to nowhere else. */
+		if (esnap_store_has_sent(bio))
+			break;
 		if (esnap_fault("miss_alias") && !esnap_bio_sectors_of(bio, t->dev))
 			continue;
-		if (t->disk == disk && must_hold(t, bio)) {
+		if (must_hold(t, bio)) {
 			/* The next tracker of the disk sees it when it comes again. */
 			esnap_copy_hold(t, bio);
 			held = true;

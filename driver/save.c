@@ -61,7 +61,7 @@ static void put_free_page(struct esnap_save_pool *pool, struct page *page)
 	}
 	spin_unlock(&pool->page_lock);
 	if (!keep)
-		__free_page(page);
+		esnap_store_free_page(page);
 }
 
 static void free_all_pages(struct esnap_save_pool *pool)
@@ -69,7 +69,7 @@ static void free_all_pages(struct esnap_save_pool *pool)
 	struct page *page, *next;
 
 	list_for_each_entry_safe(page, next, &pool->free_pages, lru)
-		__free_page(page);
+		esnap_store_free_page(page);
 }
 
 static int alloc_page_reserve(struct esnap_save_pool *pool)

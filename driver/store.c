@@ -236,32 +236,31 @@ static void store_end_io(struct bio *bio)
 	sio_put(sio);
 }
 
-/* bio_chain()'s, which has no name outside the block layer. */
-static bio_end_io_t *chain_end_io;
-
-void esnap_store_module_init(void)
+/*
+ * What a page that is written to a store of @disk has as its private: no pointer,
+ * which is what others have there.  Of the disk, and not of us alone: below a loop
+ * device the same page is written once more, as a part of its backing file.
+ */
+static unsigned long mark_of(struct gendisk *disk)
 {
-	struct bio part = {}, whole = {};
-
-	bio_chain(&part, &whole);
-	chain_end_io = part.bi_end_io;
+	return (unsigned long)disk | 1;
 }
 
 bool esnap_store_has_sent(struct bio *bio)
 {
-	bio_end_io_t *end_io = READ_ONCE(bio->bi_end_io);
+	if (bio->bi_end_io == store_end_io)
+		return true;
+	/* A part is a clone, with the pages of the whole. */
+	return bio_flagged(bio, BIO_CLONED) && bio_op(bio) == REQ_OP_WRITE &&
+	       READ_ONCE(bio_page(bio)->private) == mark_of(esnap_bio_disk(bio)) &&
+	       !esnap_fault("forget_part");
+}
 
-	/*
-	 * What a device has split off ends the whole, which is not ended, and stays, as
-	 * long as a part of it is on its way.  A part is a clone; one of a row of bios
-	 * each of which ends the next (a raw zeroing) is none: that is not followed.
-	 */
-	while (end_io == chain_end_io && bio_flagged(bio, BIO_CLONED) &&
-	       !esnap_fault("forget_whole")) {
-		bio = bio->bi_private;
-		end_io = READ_ONCE(bio->bi_end_io);
-	}
-	return end_io == store_end_io;
+void esnap_store_free_page(struct page *page)
+{
+	/* Not every allocation clears it, and the next owner may write it to the same disk. */
+	set_page_private(page, 0);
+	__free_page(page);
 }
 
 static struct bio *store_bio(struct esnap_store *st, struct esnap_sio *sio,
@@ -297,6 +296,8 @@ void esnap_transfer_add(struct esnap_transfer *x, u64 cow_block, struct page *pa
 		WRITE_ONCE(x->sio->error, -ENODEV);
 		return;
 	}
+	if (op_is_write(x->op))
+		set_page_private(page, mark_of(esnap_target_gendisk(x->st->target)));
 	while (done < ELASTIO_SNAP_BLOCK_SECTORS) {
 		u64 run = ELASTIO_SNAP_BLOCK_SECTORS - done;
 		u64 sector = esnap_store_sector(x->st, file_sector + done, &run);

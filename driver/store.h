@@ -142,6 +142,7 @@ struct esnap_transfer {
 /* May sleep until bios of the store's own come back.  The caller holds a use. */
 void esnap_transfer_start(struct esnap_transfer *x, struct esnap_store *st, blk_opf_t op,
 			  struct esnap_sio *sio);
+/* A @page that is written is freed with esnap_store_free_page(), and its private is the store's. */
 void esnap_transfer_add(struct esnap_transfer *x, u64 cow_block, struct page *page);
 void esnap_transfer_finish(struct esnap_transfer *x);
 
@@ -150,13 +151,13 @@ int esnap_store_rw_block(struct esnap_store *st, blk_opf_t op, u64 cow_block,
 			 struct page *page);
 
 /*
- * Is this a bio of a store's own, or a part of one?  A disk that splits a bio into
- * parts (md by its members' limits, say) may split a part once more, and submit what
- * is left of it to itself.  Any context.
+ * Does this come from a store of the disk that it is sent to?  A disk that splits a
+ * bio into parts (md) may submit what is left of it to itself, as a bio that shows
+ * nothing of the first one but its pages.  Any context.
  */
 bool esnap_store_has_sent(struct bio *bio);
 
-/* Before the first of the above. */
-void esnap_store_module_init(void);
+/* Frees a page that may have been written to a store. */
+void esnap_store_free_page(struct page *page);
 
 #endif /* ESNAP_STORE_H */

@@ -53,10 +53,10 @@ const faultPoints: Readonly<Record<string, { breaks: string; scenario: string; t
     scenario: 'driver-instant',
     tests: 'that a write overtakes',
   },
-  forget_whole: {
+  forget_part: {
     breaks: 'A part of a write to the store is taken for a write of somebody else.',
-    scenario: 'driver-plug',
-    tests: 'waited for by nobody',
+    scenario: 'driver-cowfile',
+    tests: 'mirror splits',
   },
   look_twice: {
     breaks: 'An image read asks a bit twice, and takes both answers for one.',

@@ -109,6 +109,30 @@ describe('the COW file', () => {
     await vm().sh(`umount /t && e2fsck -fn ${origin}`);
   });
 
+  it('is written across the places where a mirror splits what another layer of its own has split already', async () => {
+    // dm-raid clones a bio for md, and md sends what lies behind each 64 MiB through dm once more. One member: nothing to be synced.
+    const mirror = '/dev/mapper/mirror';
+    await vm().sh(
+      `modprobe dm-raid && dmsetup create mirror --table "0 262144 raid raid1 4 0 nosync region_size 262144 2 - ${origin} - -" && udevadm settle`,
+    );
+    await mountExt4(vm(), mirror, '/t', '-b 4096');
+    // The filesystem has no choice: all is full, but 24 MiB for the data, then 32 MiB for the COW file that reach over 64 MiB.
+    await vm().sh(
+      `free() { fallocate -p -o $(${tests}/imagecheck extents /t/space | awk -v first=$(($1 * 2048)) '$1 <= first && first < $1 + $2 { print (at + first - $1) / 2 } { at += $2 }')K -l $2M /t/space && sync; }
+       fallocate -l $((($(stat -f -c %a /t) - 128) * 4))K /t/space && sync && free 96 24 &&
+       dd if=/dev/urandom of=/t/data bs=1M count=24 status=none && sync && free 56 32`,
+    );
+    await ioctl(vm(), 'setup', mirror, '/t/cow', 0, 30);
+    await copyImage(vm(), copy);
+    await vm().sh(
+      'dd if=/dev/urandom of=/t/data bs=1M count=24 oflag=direct conv=notrunc status=none',
+    );
+    await checkImage(vm(), copy);
+    assert.equal((await info(vm(), 0)).error, 0);
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh('umount /t && udevadm settle && dmsetup remove mirror');
+  });
+
   it('takes up its tracker again on XFS, after unloading and a reboot, and not after a mount that nobody saw', async () => {
     await mountXfs(vm(), origin, '/t');
     await vm().sh(fragment);
