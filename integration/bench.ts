@@ -12,6 +12,7 @@ import {
   type Spread,
 } from './bench/freeze-time.js';
 import { helpTimeTarget, measureHelpTime } from './bench/help-time.js';
+import { lockLoad, measureLockContention } from './bench/lock-contention.js';
 import { measureRestoreRate } from './bench/restore-rate.js';
 import { measureSizes } from './bench/size.js';
 import {
@@ -158,6 +159,25 @@ ${table([['trackers', 'first write', 'rewrite', 'incremental'], ...rows])}
   return { figures, words };
 }
 
+async function lockContention(directory: string): Promise<Measured> {
+  const figures = await measureLockContention(directory);
+  const rows = figures.flatMap(({ phase, locks }) =>
+    locks.map((of) => [
+      phase,
+      of.lock,
+      String(of.acquisitions),
+      String(of.contentions),
+      of.waitedMs.toFixed(1),
+      of.heldMs.toFixed(1),
+    ]),
+  );
+  const words = `The driver's locks while ${String(lockLoad.trackers)} tracked RAM disks are written by ${String(lockLoad.processors)} processors, on a kernel with checks
+
+${table([['', 'lock', 'taken', 'waited for', 'waited, ms', 'held, ms'], ...rows])}
+`;
+  return { figures, words };
+}
+
 async function twoProcessors(directory: string): Promise<Measured> {
   const figures = await measureTwoProcessors(directory);
   const rows = (['firstWrite', 'rewrite', 'incremental'] as const).map((key) => [
@@ -219,7 +239,14 @@ async function restoreRate(directory: string): Promise<Measured> {
   return { figures, words };
 }
 
-const parts: Record<string, { what: string; measure: (directory: string) => Promise<Measured> }> = {
+interface Part {
+  what: string;
+  measure: (directory: string) => Promise<Measured>;
+  /** Not among all parts: it needs a kernel that takes half an hour to build. */
+  byNameOnly?: boolean;
+}
+
+const parts: Record<string, Part> = {
   'help-time': { what: 'how long elioctl --help takes', measure: helpTime },
   'change-list': { what: 'a list of a million changes', measure: changeList },
   'agent-latency': { what: 'what GetSnapshot takes beside an empty call', measure: agentLatency },
@@ -233,6 +260,11 @@ const parts: Record<string, { what: string; measure: (directory: string) => Prom
     measure: twoProcessors,
   },
   trackers: { what: 'several trackers at once', measure: trackers },
+  'lock-contention': {
+    what: "who waits for the driver's locks, on a debug kernel",
+    measure: lockContention,
+    byNameOnly: true,
+  },
   size: { what: 'what the size of an origin costs', measure: size },
   'stream-rate': { what: 'the stream rate over mTLS', measure: streamRate },
   incremental: {
@@ -242,7 +274,8 @@ const parts: Record<string, { what: string; measure: (directory: string) => Prom
   'restore-rate': { what: 'restores over distances', measure: restoreRate },
 };
 
-const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(parts);
+const usual = Object.keys(parts).filter((name) => parts[name]?.byNameOnly !== true);
+const names = process.argv.length > 2 ? process.argv.slice(2) : usual;
 const all = join(repository, 'build', 'bench');
 const results: string[] = [];
 for (const name of names) {
