@@ -264,8 +264,10 @@ describe('the driver beside others', () => {
   });
 
   it('shows its image to nobody who goes by UUIDs, and to nobody who assembles devices', async () => {
-    // The other tests' copy has the same UUID.
-    await vm().sh(`wipefs -qa ${vm().disk('copy')} && udevadm settle`);
+    // The other tests' copy has the same UUID; udev may not have looked at the origin since the copy took the link.
+    await vm().sh(
+      `wipefs -qa ${vm().disk('copy')} && udevadm settle && udevadm trigger --action=change ${origin} && udevadm settle`,
+    );
     const uuid = (await vm().sh(`blkid -s UUID -o value ${origin}`)).trim();
     const found = `readlink -f /dev/disk/by-uuid/${uuid}`;
     const before = await vm().sh(found);

@@ -212,6 +212,7 @@ static int __init ceiling_init(void)
 		err = register_ftrace_function(&ops);
 	if (!err)
 		return 0;
+	ftrace_set_filter(&ops, NULL, 0, 1);
 	esnap_bdev_close(&origin);
 err_pages:
 	free_pages_of_all();
@@ -224,6 +225,7 @@ err_bios:
 static void __exit ceiling_exit(void)
 {
 	unregister_ftrace_function(&ops);
+	ftrace_set_filter(&ops, NULL, 0, 1);
 	cancel_delayed_work_sync(&later);
 	esnap_bdev_close(&origin);
 	free_pages_of_all();

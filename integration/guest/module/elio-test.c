@@ -39,11 +39,27 @@ static struct ftrace_ops ops = {
 	.flags = FTRACE_OPS_FL_IPMODIFY | ESNAP_FTRACE_FLAGS,
 };
 
+/* Without this the memory of the filter outlives the module. */
+static void forget_function(void)
+{
+	ftrace_set_filter(&ops, NULL, 0, 1);
+}
+
 static int redirect(void)
 {
 	int err = ftrace_set_filter(&ops, ipmodify, strlen(ipmodify), 1);
 
-	return err ?: register_ftrace_function(&ops);
+	if (!err)
+		err = register_ftrace_function(&ops);
+	if (err)
+		forget_function();
+	return err;
+}
+
+static void end_redirect(void)
+{
+	unregister_ftrace_function(&ops);
+	forget_function();
 }
 
 /* --- the disk -------------------------------------------------------------- */
@@ -212,7 +228,7 @@ static int __init elio_test_init(void)
 		return err;
 	err = make_disk();
 	if (err && ipmodify)
-		unregister_ftrace_function(&ops);
+		end_redirect();
 	return err;
 }
 
@@ -221,7 +237,7 @@ static void __exit elio_test_exit(void)
 	if (disk_mib)
 		remove_disk();
 	if (ipmodify)
-		unregister_ftrace_function(&ops);
+		end_redirect();
 }
 
 module_init(elio_test_init);
