@@ -12,6 +12,7 @@ const delayMs = 2000;
 describe('the instant of a snapshot', () => {
   const vm = useVm({
     name: 'instant',
+    leakSearch: false,
     disks: [
       { name: 'origin', sizeMib: 96 },
       { name: 'slow', sizeMib: 56 },
