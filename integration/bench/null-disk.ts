@@ -21,6 +21,7 @@ const functions = `
 stat() { awk '{ print $1, $3, $5, $7 }' /sys/block/nullb0/stat; }
 all() { cat /sys/block/nullb*/stat | awk '{ printf "%s ", $5 }'; }
 measure() {
+  sync # or the journal's next commit falls into the measurement, or not
   before=$(stat); kind=$1; shift
   runtime=$(fio --randseed=1 --group_reporting --output-format=json --fallocate=none "$@" |
     awk -F: "/\\"$kind\\" : [{]/ { w = 1 } w && /\\"runtime\\"/ { print \\$2 + 0; exit }")
