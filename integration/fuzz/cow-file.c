@@ -84,6 +84,11 @@ void esnap_transfer_finish(struct esnap_transfer *x)
 	(void)x;
 }
 
+void esnap_store_free_page(struct page *page)
+{
+	__free_page(page);
+}
+
 int esnap_store_rw_block(struct esnap_store *st, blk_opf_t op, u64 cow_block, struct page *page)
 {
 	struct esnap_sync_sio sync;
