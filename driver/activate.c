@@ -75,6 +75,8 @@ static int check_known(struct activation *a)
 {
 	struct esnap_epoch *ep = a->ep;
 
+	if (a->t->stale)
+		return refuse(a, -ESTALE, "the machine has hibernated since it was unmounted");
 	if (!esnap_map_equal(a->map, rcu_dereference_protected(ep->store.map, true)))
 		return refuse(a, -EIO, "its COW file's blocks have moved");
 	if (esnap_seal_check(ep))

@@ -6,6 +6,7 @@
 
 #include "ctl.h"
 #include "esnap.h"
+#include "hibernate.h"
 #include "hook.h"
 #include "image.h"
 #include "proc.h"
@@ -100,11 +101,16 @@ static int __init esnap_init(void)
 	err = esnap_reboot_init();
 	if (err)
 		goto err_proc;
-	err = esnap_ctl_init();
+	err = esnap_hibernate_init();
 	if (err)
 		goto err_reboot;
+	err = esnap_ctl_init();
+	if (err)
+		goto err_hibernate;
 	return 0;
 
+err_hibernate:
+	esnap_hibernate_exit();
 err_reboot:
 	esnap_reboot_exit();
 err_proc:
@@ -121,6 +127,7 @@ err_registry:
 static void __exit esnap_exit(void)
 {
 	esnap_ctl_exit();
+	esnap_hibernate_exit();
 	esnap_reboot_exit();
 	esnap_proc_exit();
 	esnap_destroy_all();

@@ -4,6 +4,7 @@
 #include <linux/namei.h>
 #include <linux/slab.h>
 
+#include "hibernate.h"
 #include "registry.h"
 #include "tracker.h"
 
@@ -84,6 +85,10 @@ struct esnap_tracker *esnap_tracker_create(unsigned int minor, const char *path,
 		return ERR_PTR(-EINVAL);
 	if (esnap_registry_get(minor))
 		return ERR_PTR(-EBUSY);
+	if (esnap_is_hibernating()) {
+		pr_err("%s: the machine is about to hibernate: try again when it is back\n", path);
+		return ERR_PTR(-EBUSY);
+	}
 	t = kzalloc(sizeof(*t), GFP_KERNEL);
 	if (!t)
 		return ERR_PTR(-ENOMEM);

@@ -55,7 +55,7 @@ void esnap_reload_forget(const struct esnap_tracker *t)
 	struct lost *lost;
 
 	/* The COW file of an active tracker goes; that of a dormant one is unclean. */
-	if (find_lost(t) || (!READ_ONCE(ep->error) &&
+	if (find_lost(t) || (!READ_ONCE(ep->error) && !t->stale &&
 			     !(unverified && atomic64_read(&ep->index.nr_changed))))
 		return;
 	lost = kmalloc(sizeof(*lost), GFP_KERNEL | __GFP_NOFAIL);

@@ -57,7 +57,7 @@ struct esnap_tracker {
 	char *resolved_path;
 	/* Of the filesystem when it was announced. */
 	u64 fingerprint;
-	/* Changes before that are known to be lost. */
+	/* Changes before that are known to be lost, or could have been missed since. */
 	bool stale;
 
 	/* In the registry, under RCU. */

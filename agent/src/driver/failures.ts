@@ -11,7 +11,7 @@ const CAUSES: Readonly<Record<string, string>> = {
   ENODEV: `the origin is gone, or has another medium: ${REMEDY}`,
   ENOENT: `its COW file is not there: ${REMEDY}`,
   EINVAL: `its COW file was not closed, is damaged, or belongs to another origin: ${REMEDY}`,
-  ESTALE: `the origin was written where nobody looked (another kernel, no module, another tracker): ${REMEDY}`,
+  ESTALE: `the origin was written where nobody looked (another kernel, no module, another tracker, hibernation): ${REMEDY}`,
   EOPNOTSUPP: `its filesystem cannot tell whether it was written elsewhere: ${REMEDY}`,
 };
 

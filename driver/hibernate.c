@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What is written after the machine's memory was saved is not known to the memory
+ * that comes back: what a filesystem writes back meanwhile, the saved memory
+ * itself in a swap file, and what another system does with a disk that nobody has
+ * mounted.  So a tracker that is at work fails before, while its filesystem can
+ * still be used, and its COW file does not say that it is complete; one that
+ * waits for its filesystem is not taken up again.
+ */
+#include <linux/notifier.h>
+#include <linux/suspend.h>
+
+#include "hibernate.h"
+#include "registry.h"
+#include "tracker.h"
+
+/* Outer lock. */
+static bool hibernating;
+
+bool esnap_is_hibernating(void)
+{
+	lockdep_assert_held(&esnap_outer_lock);
+	return hibernating;
+}
+
+/*
+ * Reaped here: a worker could delete the COW file after the memory was saved, and
+ * the memory that comes back would not know of that either.
+ */
+static void give_up(struct esnap_tracker *t)
+{
+	struct super_block *sb = esnap_tracker_hold(t);
+
+	if (sb)
+		esnap_fail(t->current_epoch, -ESTALE, "the machine hibernates");
+	else
+		t->stale = true;
+	esnap_tracker_unhold(t, sb);
+	esnap_tracker_reap(t);
+}
+
+static void prepare(void)
+{
+	unsigned int i;
+
+	mutex_lock(&esnap_outer_lock);
+	hibernating = true;
+	for (i = 0; i < esnap_max_devices; i++)
+		if (esnap_registry_get(i))
+			give_up(esnap_registry_get(i));
+	mutex_unlock(&esnap_outer_lock);
+}
+
+static void end(void)
+{
+	mutex_lock(&esnap_outer_lock);
+	hibernating = false;
+	mutex_unlock(&esnap_outer_lock);
+}
+
+static int on_power_management(struct notifier_block *nb, unsigned long event, void *data)
+{
+	if (event == PM_HIBERNATION_PREPARE)
+		prepare();
+	else if (event == PM_POST_HIBERNATION)
+		end();
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block notifier = { .notifier_call = on_power_management };
+
+int esnap_hibernate_init(void)
+{
+	return register_pm_notifier(&notifier);
+}
+
+void esnap_hibernate_exit(void)
+{
+	unregister_pm_notifier(&notifier);
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// The memory that comes back does not know what was written after it had been saved: no tracker goes on as if nothing had been.
+import assert from 'node:assert/strict';
+import { useVm } from '../harness/scenario.js';
+import { info, insmod, ioctl, loadDriver, mountExt4, states } from './driver.js';
+
+const names = ['snapshot', 'incremental', 'dormant', 'unverified'] as const;
+
+describe('a machine that hibernates', () => {
+  const vm = useVm({
+    name: 'hibernation',
+    cpus: 1,
+    disks: [...names.map((name) => ({ name, sizeMib: 32 })), { name: 'memory', sizeMib: 1024 }],
+  });
+
+  const mount = (name: string) => vm().sh(`mount ${vm().disk(name)} /${name}`);
+  const stateAndError = async (minor: number) => {
+    const { state, error } = await info(vm(), minor);
+    return [state, error];
+  };
+
+  before(async () => {
+    await loadDriver(vm());
+    for (const [minor, name] of [...names.entries()].reverse()) {
+      const disk = vm().disk(name);
+      await mountExt4(vm(), disk, `/${name}`);
+      await ioctl(vm(), 'setup', disk, `/${name}/cow`, minor, 4);
+      if (name === 'unverified') {
+        await vm().sh(`umount /${name} && rmmod elastio-snap && ${insmod}`);
+        await ioctl(vm(), 'reload-snap', disk, '/cow', minor);
+      }
+      if (name === 'dormant') await vm().sh(`umount /${name}`);
+      if (name === 'incremental') await ioctl(vm(), 'inc', minor);
+    }
+    // Saved; and brought back at once by the same kernel, if that can open the disk again while it is swap.
+    const disk = vm().disk('memory');
+    await vm().sh(
+      `mkswap ${disk} && swapon ${disk} && echo test_resume > /sys/power/disk; echo disk > /sys/power/state; dmesg | grep 'Image created' && dmesg | grep 'Image saving done'`,
+    );
+  });
+
+  for (const [minor, name] of (['snapshot', 'incremental'] as const).entries())
+    it(`has ended its trackers in ${name} mode, and their filesystems can be snapshotted anew`, async () => {
+      assert.deepEqual(await stateAndError(minor), [states[name], -116]);
+      await vm().sh(`! test -e /${name}/cow && echo changed > /${name}/file && sync`);
+      await ioctl(vm(), 'destroy', minor);
+      await ioctl(vm(), 'setup', vm().disk(name), `/${name}/cow`, minor, 4);
+      assert.deepEqual(await stateAndError(minor), [states.snapshot, 0]);
+      await ioctl(vm(), 'destroy', minor);
+      await vm().sh(`umount /${name} && e2fsck -fn ${vm().disk(name)}`);
+    });
+
+  it('does not take up a tracker again that was unverified', async () => {
+    assert.deepEqual(await stateAndError(3), [states.unverifiedSnapshot, 0]);
+    // Not even when it is announced once more.
+    await ioctl(vm(), 'destroy', 3);
+    await ioctl(vm(), 'reload-snap', vm().disk('unverified'), '/cow', 3);
+    await mount('unverified');
+    assert.deepEqual(await stateAndError(3), [states.unverifiedSnapshot, -116]);
+    await ioctl(vm(), 'destroy', 3);
+    await vm().sh('umount /unverified');
+  });
+
+  it('does not take up a dormant tracker again, nor its COW file later', async () => {
+    assert.deepEqual(await stateAndError(2), [states.dormantSnapshot, 0]);
+    await mount('dormant');
+    assert.deepEqual(await stateAndError(2), [states.dormantSnapshot, -116]);
+    await vm().sh(`umount /dormant && rmmod elastio-snap && ${insmod}`);
+    await ioctl(vm(), 'reload-snap', vm().disk('dormant'), '/cow', 2);
+    await mount('dormant');
+    assert.deepEqual(await stateAndError(2), [states.unverifiedSnapshot, -22]);
+    await vm().sh("umount /dormant && dmesg | grep 'was in use when the machine stopped'");
+    await ioctl(vm(), 'destroy', 2);
+  });
+});
