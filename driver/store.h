@@ -153,7 +153,8 @@ int esnap_store_rw_block(struct esnap_store *st, blk_opf_t op, u64 cow_block,
 /*
  * Does this come from a store of the disk that it is sent to?  A disk that splits a
  * bio into parts (md) may submit what is left of it to itself, as a bio that shows
- * nothing of the first one but its pages.  Any context.
+ * nothing of the first one but its pages; and it may pass a bio on to another disk,
+ * where it is none of that disk's stores.  Any context.
  */
 bool esnap_store_has_sent(struct bio *bio);
 

@@ -58,6 +58,11 @@ const faultPoints: Readonly<Record<string, { breaks: string; scenario: string; t
     scenario: 'driver-cowfile',
     tests: 'mirror splits',
   },
+  own_everywhere: {
+    breaks: 'A write to a store is taken for one of our own on every disk that it comes by.',
+    scenario: 'driver-dormant',
+    tests: 'writes there for itself',
+  },
   look_twice: {
     breaks: 'An image read asks a bit twice, and takes both answers for one.',
     scenario: 'driver-trouble',
