@@ -18,26 +18,39 @@
 /* A device that does not answer must not hold up the reboot for longer. */
 #define LIMIT (10 * HZ)
 
+#define PASSES 8
+
 static DECLARE_COMPLETION(closed);
 
-static void close_one(struct esnap_tracker *t)
+/* True: it has not been closed before, or had to be opened since. */
+static bool close_one(struct esnap_tracker *t)
 {
 	struct super_block *sb = esnap_tracker_hold(t);
 	struct esnap_epoch *ep = t->current_epoch;
+	bool open = sb && !READ_ONCE(ep->error) && READ_ONCE(ep->seal) != ESNAP_CLEAN;
 
-	if (sb)
+	if (open)
 		esnap_seal_done(ep, esnap_seal(ep) ? ESNAP_OPEN : ESNAP_CLEAN);
 	esnap_tracker_unhold(t, sb);
+	return open;
 }
 
+/*
+ * To close a file is a write to the disks below, whose files may have been closed:
+ * so it is done until none is open, or as often as devices can be stacked.
+ */
 static void close_all(struct work_struct *work)
 {
-	unsigned int i;
+	unsigned int pass, i;
+	bool open = true;
 
 	mutex_lock(&esnap_outer_lock);
-	for (i = 0; i < esnap_max_devices; i++)
-		if (esnap_registry_get(i))
-			close_one(esnap_registry_get(i));
+	for (pass = 0; open && pass < PASSES; pass++) {
+		open = false;
+		for (i = 0; i < esnap_max_devices; i++)
+			if (esnap_registry_get(i))
+				open |= close_one(esnap_registry_get(i));
+	}
 	mutex_unlock(&esnap_outer_lock);
 	complete(&closed);
 }

@@ -178,6 +178,19 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
     });
   }
 
+  it('is taken up again after a reboot that closed the COW file of a device that lies on it, too', async () => {
+    await vm().sh('modprobe loop && losetup /dev/loop0 /t/other');
+    await mountExt4(vm(), '/dev/loop0', '/u');
+    await ioctl(vm(), 'setup', '/dev/loop0', '/u/cow', 1, 4);
+    await vm().sh('cp -r /etc/ssl /u/ && sync');
+    await vm().reboot();
+    await loadDriver(vm());
+    await vm().sh('mkdir -p /t');
+    await announce('snapshot');
+    await mountActive('snapshot');
+    await checkAll('snapshot');
+  });
+
   it('is taken up again with a cache of no section', async () => {
     await unloadAndLoad();
     await announce('snapshot', '/cow1', 1);
