@@ -169,6 +169,11 @@ static void clear_flags(struct inode *inode)
 	inode_unlock(inode);
 }
 
+bool esnap_cowfile_deleted(const struct esnap_cowfile *cf)
+{
+	return cf->dentry && (d_unhashed(cf->dentry) || !d_inode(cf->dentry)->i_nlink);
+}
+
 void esnap_cowfile_unpin(struct esnap_cowfile *cf)
 {
 	if (!cf->dentry)
