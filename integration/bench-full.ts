@@ -61,6 +61,7 @@ async function makeDisks(vm: Vm, disk: string): Promise<void> {
   await sh(
     vm,
     `set -e; modprobe null_blk nr_devices=0
+     mountpoint -q /sys/kernel/config || mount -t configfs none /sys/kernel/config
      for n in 0 1; do
        d=/sys/kernel/config/nullb/nullb$n; mkdir $d; ${set.join('; ')}; echo 1 > $d/power
        dd if=/dev/zero of=/dev/nullb$n bs=1M count=${diskMib} oflag=direct status=none
