@@ -188,7 +188,7 @@ int esnap_epoch_publish(struct esnap_epoch *ep, unsigned int slot, struct super_
 		WRITE_ONCE(ep->mode, ESNAP_SNAPSHOT);
 		WRITE_ONCE(ep->settled, true);
 	}
-	err = esnap_bdev_freeze(bdev);
+	err = esnap_freeze(sb);
 	if (err)
 		goto err_unpublish;
 	/* A nested freeze does not do it. */
@@ -202,7 +202,7 @@ int esnap_epoch_publish(struct esnap_epoch *ep, unsigned int slot, struct super_
 	/* Anybody may thaw a filesystem: then this was no instant. */
 	if (!err && READ_ONCE(sb->s_writers.frozen) != SB_FREEZE_COMPLETE)
 		err = -EBUSY;
-	if (esnap_bdev_thaw(bdev, sb))
+	if (esnap_thaw(sb))
 		pr_warn("%s: the filesystem was thawed by somebody else\n", t->bdev_path);
 	if (err)
 		goto err_unpublish;
@@ -270,6 +270,10 @@ void esnap_epoch_shrink(struct esnap_epoch *ep)
 	rcu_assign_pointer(ep->store.map, clipped);
 	esnap_map_free_rcu(old);
 	err = esnap_cowfile_shrink(&ep->cowfile, size, ep->tracker->nr_sectors, &map);
+	if (err == -ENOENT) {
+		esnap_fail(ep, err, "its COW file was deleted");
+		return;
+	}
 	if (err) {
 		pr_warn("%s: the COW file cannot be shrunk (%d); its space stays in use\n",
 			ep->tracker->bdev_path, err);

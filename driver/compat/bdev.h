@@ -77,29 +77,63 @@ static inline sector_t esnap_bdev_sectors(struct block_device *bdev)
 
 /* --- standing still -------------------------------------------------------- */
 
-/* Freezes the filesystem on @bdev, which is @sb. */
-static inline int esnap_bdev_freeze(struct block_device *bdev)
+/*
+ * Freezes a filesystem.  From 6.6 on a freeze has a holder: that of the kernel is
+ * ours alone, whoever else freezes or thaws.  Before, only a freeze of the device
+ * lets others (LVM) freeze and thaw at the same time.
+ */
+static inline int esnap_freeze(struct super_block *sb)
 {
-#if defined(HAVE_BDEV_FREEZE)
-	return bdev_freeze(bdev);
+#if defined(HAVE_FREEZE_SUPER_OWNER)
+	return freeze_super(sb, FREEZE_HOLDER_KERNEL, NULL);
+#elif defined(HAVE_FREEZE_SUPER_HOLDER)
+	return freeze_super(sb, FREEZE_HOLDER_KERNEL);
 #elif defined(HAVE_FREEZE_BDEV_INT)
-	return freeze_bdev(bdev);
+	return freeze_bdev(sb->s_bdev);
 #elif defined(HAVE_FREEZE_BDEV_SUPER)
-	return PTR_ERR_OR_ZERO(freeze_bdev(bdev));
+	return PTR_ERR_OR_ZERO(freeze_bdev(sb->s_bdev));
 #else
-#error "no known form of: bdev_freeze, freeze_bdev_int, freeze_bdev_super"
+#error "no known form of: freeze_super_owner, freeze_super_holder, freeze_bdev_int, freeze_bdev_super"
 #endif
 }
 
-static inline int esnap_bdev_thaw(struct block_device *bdev, struct super_block *sb)
+static inline int esnap_try_thaw(struct super_block *sb)
 {
-#if defined(HAVE_BDEV_FREEZE)
-	return bdev_thaw(bdev);
+#if defined(HAVE_FREEZE_SUPER_OWNER)
+	return thaw_super(sb, FREEZE_HOLDER_KERNEL, NULL);
+#elif defined(HAVE_FREEZE_SUPER_HOLDER)
+	return thaw_super(sb, FREEZE_HOLDER_KERNEL);
 #elif defined(HAVE_FREEZE_BDEV_INT)
-	return thaw_bdev(bdev);
+	return thaw_bdev(sb->s_bdev);
 #else
-	return thaw_bdev(bdev, sb);
+	return thaw_bdev(sb->s_bdev, sb);
 #endif
+}
+
+/* Undoes esnap_freeze(); an error: somebody else had thawed the filesystem. */
+static inline int esnap_thaw(struct super_block *sb)
+{
+	int err = esnap_try_thaw(sb);
+
+#if !defined(HAVE_FREEZE_SUPER_OWNER) && !defined(HAVE_FREEZE_SUPER_HOLDER)
+	/*
+	 * Then the device counts as frozen still, and could not be mounted any more.
+	 * To freeze the filesystem again for a thaw that counts would lose against
+	 * who waits to thaw it: so what is not frozen is not counted.
+	 */
+	if (err) {
+		struct block_device *bdev = sb->s_bdev;
+
+		mutex_lock(&bdev->bd_fsfreeze_mutex);
+		bdev->bd_fsfreeze_count--;
+#if defined(HAVE_FREEZE_BDEV_INT)
+		if (!bdev->bd_fsfreeze_count)
+			bdev->bd_fsfreeze_sb = NULL;
+#endif
+		mutex_unlock(&bdev->bd_fsfreeze_mutex);
+	}
+#endif
+	return err;
 }
 
 /* Waits until all requests that have entered the queue have ended. */

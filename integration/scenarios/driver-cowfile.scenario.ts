@@ -195,6 +195,20 @@ describe('the COW file', () => {
     await vm().sh(`umount /t && e2fsck -fn ${origin}`);
   });
 
+  it('leaves its filesystem and its device as they were when somebody thaws them in the middle of it', async () => {
+    await mountExt4(vm(), origin, '/t', '-b 4096');
+    const outcomes = await vm().sh(
+      `touch /tmp/thaw; for i in 1 2; do (while [ -e /tmp/thaw ]; do fsfreeze -u /t 2> /dev/null; done) & done
+       for i in $(seq 10); do ${tests}/ioctl-tool setup ${origin} /t/cow 0 16; ${tests}/ioctl-tool destroy 0 > /dev/null; done
+       rm /tmp/thaw; wait; udevadm settle`,
+    );
+    for (const outcome of outcomes.trim().split('\n')) assert.match(outcome, /^(ok|EBUSY)$/);
+    await vm().sh(`! ls /t/cow 2> /dev/null && umount /t && mount ${origin} /t`);
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 16);
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh(`umount /t && e2fsck -fn ${origin}`);
+  });
+
   it('is not made where its path is too long to be told, and leaves nothing', async () => {
     await mountExt4(vm(), origin, '/t', '-b 4096');
     await vm().sh(
