@@ -133,6 +133,20 @@ static const char *unusable_inode(struct dentry *dentry, struct file *file)
 	return NULL;
 }
 
+/*
+ * To be called when the flags were set: who has looked at them before holds the
+ * directory until he has deleted the file.  -ENOENT: so somebody has.
+ */
+static int await_deletion(struct dentry *dentry)
+{
+	struct dentry *parent = dget_parent(dentry);
+
+	inode_lock(d_inode(parent));
+	inode_unlock(d_inode(parent));
+	dput(parent);
+	return d_unhashed(dentry) || !d_inode(dentry)->i_nlink ? -ENOENT : 0;
+}
+
 /* @own_writers: how many of the writers are us. */
 static int pin(struct esnap_cowfile *cf, struct dentry *dentry, int own_writers)
 {
@@ -153,7 +167,9 @@ static int pin(struct esnap_cowfile *cf, struct dentry *dentry, int own_writers)
 		return err;
 
 	cf->dentry = dget(dentry);
-	err = filemap_write_and_wait(inode->i_mapping);
+	err = await_deletion(dentry);
+	if (!err)
+		err = filemap_write_and_wait(inode->i_mapping);
 	if (err) {
 		esnap_cowfile_unpin(cf);
 		return err;
@@ -167,11 +183,6 @@ static void clear_flags(struct inode *inode)
 	inode_lock(inode);
 	inode_set_flags(inode, 0, COW_FLAGS);
 	inode_unlock(inode);
-}
-
-bool esnap_cowfile_deleted(const struct esnap_cowfile *cf)
-{
-	return cf->dentry && (d_unhashed(cf->dentry) || !d_inode(cf->dentry)->i_nlink);
 }
 
 void esnap_cowfile_unpin(struct esnap_cowfile *cf)
@@ -251,6 +262,8 @@ int esnap_cowfile_shrink(struct esnap_cowfile *cf, u64 size, u64 nr_sectors,
 	int err;
 
 	err = cut(cf, size);
+	/* The flags were off for a moment. */
+	err = await_deletion(cf->dentry) ?: err;
 	if (err)
 		return err;
 	extents = esnap_extents_map(d_inode(cf->dentry), size, nr_sectors);

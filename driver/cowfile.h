@@ -56,12 +56,6 @@ int esnap_cowfile_create(struct esnap_cowfile *cf, const char *path,
 int esnap_cowfile_adopt(struct esnap_cowfile *cf, struct super_block *sb, const char *path,
 			u64 size, u64 nr_sectors, struct esnap_map **map, char **path_out);
 
-/*
- * Is it on its way out, although it is pinned?  Who deleted it had passed the check
- * of its flags while esnap_cowfile_shrink() had them off.
- */
-bool esnap_cowfile_deleted(const struct esnap_cowfile *cf);
-
 /* Makes it an ordinary file again.  The store must be closed. */
 void esnap_cowfile_unpin(struct esnap_cowfile *cf);
 
@@ -75,8 +69,8 @@ void esnap_cowfile_remove(struct esnap_cowfile *cf);
 void esnap_cowfile_abandon(struct esnap_cowfile *cf);
 
 /*
- * Cuts the file to @size and maps what is left.  The store must be closed.  On
- * an error the file is as it was.
+ * Cuts the file to @size and maps what is left.  The store must be closed.
+ * -ENOENT: somebody has deleted it meanwhile.  On any other error it is as it was.
  */
 int esnap_cowfile_shrink(struct esnap_cowfile *cf, u64 size, u64 nr_sectors,
 			 struct esnap_map **map);

@@ -26,14 +26,8 @@ void esnap_mount_before_shutdown(struct super_block *sb)
 {
 	struct esnap_tracker *t;
 
-	while ((t = esnap_tracker_take(is_on, sb, 0))) {
-		struct esnap_epoch *ep = t->current_epoch;
-
-		/* Its blocks become free as it is unpinned. */
-		if (esnap_cowfile_deleted(&ep->cowfile))
-			esnap_fail(ep, -ENOENT, "its COW file was deleted");
-		esnap_cowfile_unpin(&ep->cowfile);
-	}
+	while ((t = esnap_tracker_take(is_on, sb, 0)))
+		esnap_cowfile_unpin(&t->current_epoch->cowfile);
 }
 
 /* Nothing of ours is on its way to or from the origin when this returns. */
