@@ -148,6 +148,7 @@ static int setup(const struct esnap_setup *s)
 	err = esnap_hook_get();
 	if (err)
 		goto err_image;
+	esnap_registry_supersede(t);
 	esnap_registry_publish(t);
 	err = esnap_epoch_publish(ep, 0, sb);
 	if (err)
@@ -155,7 +156,6 @@ static int setup(const struct esnap_setup *s)
 	err = esnap_image_announce(t->image);
 	if (err)
 		goto err_published;
-	esnap_registry_supersede(t);
 	mutex_lock(&esnap_inner_lock);
 	esnap_registry_set(t->minor, t);
 	mutex_unlock(&esnap_inner_lock);
