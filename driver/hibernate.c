@@ -7,20 +7,26 @@
  * still be used, and its COW file does not say that it is complete; one that
  * waits for its filesystem is not taken up again.
  */
+#include <linux/completion.h>
 #include <linux/notifier.h>
 #include <linux/suspend.h>
+#include <linux/workqueue.h>
 
 #include "hibernate.h"
 #include "registry.h"
 #include "tracker.h"
 
-/* Outer lock. */
+/* As long as the kernel waits for tasks to freeze; who does not answer ends the attempt. */
+#define LIMIT (20 * HZ)
+
+/* Set before the outer lock is taken to end the trackers: who has the lock later finds it. */
 static bool hibernating;
+static DECLARE_COMPLETION(given_up);
 
 bool esnap_is_hibernating(void)
 {
 	lockdep_assert_held(&esnap_outer_lock);
-	return hibernating;
+	return READ_ONCE(hibernating);
 }
 
 /*
@@ -39,31 +45,39 @@ static void give_up(struct esnap_tracker *t)
 	esnap_tracker_reap(t);
 }
 
-static void prepare(void)
+static void give_up_all(struct work_struct *work)
 {
 	unsigned int i;
 
 	mutex_lock(&esnap_outer_lock);
-	hibernating = true;
 	for (i = 0; i < esnap_max_devices; i++)
 		if (esnap_registry_get(i))
 			give_up(esnap_registry_get(i));
 	mutex_unlock(&esnap_outer_lock);
+	complete(&given_up);
 }
 
-static void end(void)
+static DECLARE_WORK(give_up_work, give_up_all);
+
+static int prepare(void)
 {
-	mutex_lock(&esnap_outer_lock);
-	hibernating = false;
-	mutex_unlock(&esnap_outer_lock);
+	WRITE_ONCE(hibernating, true);
+	reinit_completion(&given_up);
+	schedule_work(&give_up_work);
+	if (wait_for_completion_timeout(&given_up, LIMIT))
+		return NOTIFY_DONE;
+	/* No other event follows for who has refused. */
+	WRITE_ONCE(hibernating, false);
+	pr_err("a tracked device does not answer: the machine cannot hibernate\n");
+	return notifier_from_errno(-EBUSY);
 }
 
 static int on_power_management(struct notifier_block *nb, unsigned long event, void *data)
 {
 	if (event == PM_HIBERNATION_PREPARE)
-		prepare();
-	else if (event == PM_POST_HIBERNATION)
-		end();
+		return prepare();
+	if (event == PM_POST_HIBERNATION)
+		WRITE_ONCE(hibernating, false);
 	return NOTIFY_DONE;
 }
 
@@ -77,4 +91,5 @@ int esnap_hibernate_init(void)
 void esnap_hibernate_exit(void)
 {
 	unregister_pm_notifier(&notifier);
+	flush_work(&give_up_work);
 }

@@ -73,3 +73,27 @@ describe('a machine that hibernates', () => {
     await ioctl(vm(), 'destroy', 2);
   });
 });
+
+describe('a machine with a tracked device that does not answer', () => {
+  const vm = useVm({ name: 'no-hibernation', cpus: 1, disks: [{ name: 'origin', sizeMib: 32 }] });
+
+  it('does not hibernate, and says why', async () => {
+    const slow = '/dev/mapper/slow';
+    await loadDriver(vm());
+    await vm().sh(`dmsetup create slow --table "0 65536 linear ${vm().disk('origin')} 0"`);
+    await mountExt4(vm(), slow, '/t');
+    await vm().sh('dd if=/dev/urandom of=/t/data bs=1M count=4 conv=fsync status=none');
+    await ioctl(vm(), 'setup', slow, '/t/cow', 0, 8);
+    const refused = await vm().sh(
+      `dmsetup suspend --nolockfs --noflush slow
+       dd if=/dev/zero of=/t/data bs=4k count=1 oflag=direct conv=notrunc status=none & sleep 1
+       echo disk 2>&1 > /sys/power/state; dmsetup resume slow; wait; dmesg | grep 'cannot hibernate'`,
+    );
+    assert.match(refused, /a tracked device does not answer/);
+    assert.deepEqual([(await info(vm(), 0)).state, (await info(vm(), 0)).error], [3, -116]);
+    await ioctl(vm(), 'destroy', 0);
+    await ioctl(vm(), 'setup', slow, '/t/cow', 0, 8);
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh(`umount /t && e2fsck -fn ${slow} && dmsetup remove slow`);
+  });
+});
