@@ -124,7 +124,7 @@ static unsigned long store_epoch(struct esnap_epoch *ep, bool flush)
 	u64 nr;
 
 	while ((nr = READ_ONCE(ep->nr_unstored))) {
-		unsigned long flush_at = READ_ONCE(ep->flush_at);
+		unsigned long flush_at = READ_ONCE(ep->flush_at), now = jiffies;
 		struct esnap_batch *batch;
 
 		if (READ_ONCE(ep->mode) != ESNAP_SNAPSHOT) {
@@ -133,8 +133,8 @@ static unsigned long store_epoch(struct esnap_epoch *ep, bool flush)
 		}
 		if (READ_ONCE(ep->parked))
 			break;
-		if (nr < STORE_BLOCKS && !flush && time_before(jiffies, flush_at))
-			return flush_at - jiffies;
+		if (nr < STORE_BLOCKS && !flush && time_before(now, flush_at))
+			return flush_at - now;
 		batch = free_batch(land);
 		if (!batch)
 			break;
