@@ -160,7 +160,7 @@ static int look(struct activation *a)
 	esnap_store_aim(&ep->store, esnap_target(a->sb->s_bdev), 0);
 	if (a->unverified) {
 		rcu_assign_pointer(ep->store.map, a->map);
-		/* A write let in before has set its bit then; a later one sees the map. */
+		/* A write that the hook let in before has set its bit then; a later one sees the map. */
 		synchronize_rcu();
 		err = check_proof(a);
 		a->map = NULL;
@@ -194,6 +194,9 @@ static int load(struct activation *a)
 	const struct esnap_header *h = &a->header.common;
 	struct esnap_epoch *ep = a->ep;
 
+	/* Once more: a write that a worker had let in without the map has its bit by now. */
+	if (was_written(ep, rcu_dereference_protected(ep->store.map, true)))
+		return -EIO;
 	mutex_lock(&esnap_inner_lock);
 	ep->cowfile.size = h->size;
 	ep->seqid = h->seqid;
