@@ -191,17 +191,19 @@ int esnap_epoch_publish(struct esnap_epoch *ep, unsigned int slot, struct super_
 	err = esnap_freeze(sb);
 	if (err)
 		goto err_unpublish;
+	/* Anybody may thaw a filesystem, and freeze it, but not while this is held. */
+	down_read(&sb->s_umount);
+	if (READ_ONCE(sb->s_writers.frozen) != SB_FREEZE_COMPLETE)
+		err = -EBUSY;
 	/* A nested freeze does not do it. */
 	sync_blockdev(bdev);
-	if (cmpxchg(&ep->mode, ESNAP_WINDOW, ESNAP_SNAPSHOT) != ESNAP_WINDOW)
+	if (!err && cmpxchg(&ep->mode, ESNAP_WINDOW, ESNAP_SNAPSHOT) != ESNAP_WINDOW)
 		err = ep->error;
 	/* Every write from here on is held if it must be. */
 	synchronize_rcu_expedited();
 	WRITE_ONCE(ep->settled, true);
 	esnap_copy_kick(t);
-	/* Anybody may thaw a filesystem: then this was no instant. */
-	if (!err && READ_ONCE(sb->s_writers.frozen) != SB_FREEZE_COMPLETE)
-		err = -EBUSY;
+	up_read(&sb->s_umount);
 	if (esnap_thaw(sb))
 		pr_warn("%s: the filesystem was thawed by somebody else\n", t->bdev_path);
 	if (err)
