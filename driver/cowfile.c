@@ -156,12 +156,16 @@ static int pin(struct esnap_cowfile *cf, struct dentry *dentry, int own_writers)
 	inode_lock(inode);
 	if (IS_IMMUTABLE(inode) || IS_SWAPFILE(inode))
 		err = -EPERM;
-	else if (atomic_read(&inode->i_writecount) > own_writers)
-		err = -EBUSY;
 	else if (!inode->i_nlink || d_unhashed(dentry))
 		err = -ENOENT;
 	else
 		inode_set_flags(inode, COW_FLAGS, COW_FLAGS);
+	/* After the flags: who has looked at them before, without the lock, has it open. */
+	smp_mb();
+	if (!err && atomic_read(&inode->i_writecount) > own_writers) {
+		inode_set_flags(inode, 0, COW_FLAGS);
+		err = -EBUSY;
+	}
 	inode_unlock(inode);
 	if (err)
 		return err;
