@@ -262,19 +262,19 @@ static int cut(struct esnap_cowfile *cf, u64 size)
 int esnap_cowfile_shrink(struct esnap_cowfile *cf, u64 size, u64 nr_sectors,
 			 struct esnap_map **map)
 {
-	struct esnap_map *extents;
-	int err;
+	struct inode *inode = d_inode(cf->dentry);
+	int err = cut(cf, size);
 
-	err = cut(cf, size);
-	/* The flags were off for a moment. */
-	err = await_deletion(cf->dentry) ?: err;
-	if (err)
-		return err;
-	extents = esnap_extents_map(d_inode(cf->dentry), size, nr_sectors);
-	if (IS_ERR(extents))
-		return PTR_ERR(extents);
-	*map = extents;
-	return 0;
+	/*
+	 * The flags were off for a moment: who has opened it for writing then may be
+	 * about to free or to move its blocks.
+	 */
+	*map = ERR_PTR(await_deletion(cf->dentry));
+	if (!*map && atomic_read(&inode->i_writecount) > 0)
+		*map = ERR_PTR(-ETXTBSY);
+	if (!*map && !err)
+		*map = esnap_extents_map(inode, size, nr_sectors);
+	return err;
 }
 
 void esnap_cowfile_abandon(struct esnap_cowfile *cf)

@@ -69,8 +69,10 @@ void esnap_cowfile_remove(struct esnap_cowfile *cf);
 void esnap_cowfile_abandon(struct esnap_cowfile *cf);
 
 /*
- * Cuts the file to @size and maps what is left.  The store must be closed.
- * -ENOENT: somebody has deleted it meanwhile.  On any other error it is as it was.
+ * Cuts the file to @size.  The store must be closed.  On an error it is as it was.
+ *
+ * @map: what is left; NULL after an error; an ERR_PTR: its blocks are not known any
+ * more, whatever is returned.
  */
 int esnap_cowfile_shrink(struct esnap_cowfile *cf, u64 size, u64 nr_sectors,
 			 struct esnap_map **map);

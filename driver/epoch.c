@@ -272,8 +272,8 @@ void esnap_epoch_shrink(struct esnap_epoch *ep)
 	rcu_assign_pointer(ep->store.map, clipped);
 	esnap_map_free_rcu(old);
 	err = esnap_cowfile_shrink(&ep->cowfile, size, ep->tracker->nr_sectors, &map);
-	if (err == -ENOENT) {
-		esnap_fail(ep, err, "its COW file was deleted");
+	if (IS_ERR(map)) {
+		esnap_fail(ep, PTR_ERR(map), "the COW file was touched while it was shrunk");
 		return;
 	}
 	if (err) {
