@@ -484,7 +484,7 @@ static struct dentry *lookup_from_root(struct super_block *sb, const char *path)
 		int len = strcspn(path, "/");
 		struct dentry *parent = dentry;
 
-		if (len) {
+		if (len && !(len == 1 && *path == '.')) {
 			dentry = d_is_dir(parent) ? esnap_lookup_child(parent, path, len) :
 						    ERR_PTR(-ENOTDIR);
 			dput(parent);
@@ -506,9 +506,11 @@ static struct dentry *find(struct super_block *sb, const char *path)
 		path += strspn(path, "/");
 		dentry = lookup_from_root(sb, path);
 		path += strcspn(path, "/");
-	} while (IS_ERR(dentry) && *path &&
-		 (PTR_ERR(dentry) == -ENOENT || PTR_ERR(dentry) == -ENOTDIR));
-	return PTR_ERR_OR_ZERO(dentry) == -ENOTDIR ? ERR_PTR(-ENOENT) : dentry;
+		/* Of "..", which leads nowhere here. */
+		if (PTR_ERR_OR_ZERO(dentry) == -ENOTDIR || PTR_ERR_OR_ZERO(dentry) == -EACCES)
+			dentry = ERR_PTR(-ENOENT);
+	} while (*path && PTR_ERR_OR_ZERO(dentry) == -ENOENT);
+	return dentry;
 }
 
 /* The mounting task's rights do not matter. */

@@ -191,6 +191,13 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
     await checkAll('snapshot');
   });
 
+  it('is found by a path with dots in it', async () => {
+    await unloadAndLoad();
+    await announce('snapshot', '/t/.././t/./cow1');
+    await mountActive('snapshot');
+    await checkAll('snapshot');
+  });
+
   it('is taken up again with a cache of no section', async () => {
     await unloadAndLoad();
     await announce('snapshot', '/cow1', 1);
