@@ -21,9 +21,9 @@ import { makeCertificates } from './certificates.js';
 import { EXIT } from './errors.js';
 import { Volume } from './sets/testing/volume.js';
 import { deadPort } from './testing/dead-port.js';
+import { elioctlMain } from './testing/run-elioctl.js';
 import { StubOrigin } from './testing/stub-origin.js';
 
-const main = join(import.meta.dirname, 'main.js');
 const DEVICE = 'PARTUUID=1';
 
 interface Result {
@@ -101,7 +101,7 @@ describe('elioctl fleet backup', function () {
   }
 
   function start(...words: string[]): { child: ChildProcess; ended: Promise<Result> } {
-    const argv = [main, '--inventory', join(directory, 'inventory.yaml'), 'fleet', 'backup'];
+    const argv = [elioctlMain, '--inventory', join(directory, 'inventory.yaml'), 'fleet', 'backup'];
     let end: (result: Result) => void;
     const ended = new Promise<Result>((resolve) => (end = resolve));
     const all = [...argv, '--dest', dest, ...words];
@@ -375,9 +375,13 @@ describe('elioctl fleet backup', function () {
       assert.match(refused.stderr, message);
     }
     const nobody = await new Promise<string>((resolve) => {
-      execFile(process.execPath, [main, 'fleet', 'backup', '--dest', dest], (_, __, stderr) => {
-        resolve(stderr);
-      });
+      execFile(
+        process.execPath,
+        [elioctlMain, 'fleet', 'backup', '--dest', dest],
+        (_, __, stderr) => {
+          resolve(stderr);
+        },
+      );
     });
     assert.match(nobody, /name the hosts with --inventory FILE, or with --host/);
     assert.deepEqual(readdirSync(dest), []);

@@ -8,9 +8,8 @@ import { join } from 'node:path';
 import { makeCertificates } from './certificates.js';
 import { EXIT } from './errors.js';
 import { deadPort } from './testing/dead-port.js';
+import { elioctlMain } from './testing/run-elioctl.js';
 import { StubAgent, stubSnapshot } from './testing/stub-agent.js';
-
-const main = join(import.meta.dirname, 'main.js');
 
 interface Result {
   status: number;
@@ -68,7 +67,7 @@ describe('elioctl with a fleet', function () {
     ];
     const inventory = join(directory, 'inventory.yaml');
     writeFileSync(inventory, lines.join('\n'));
-    options = [main, '--inventory', inventory];
+    options = [elioctlMain, '--inventory', inventory];
   });
   afterEach(() => {
     for (const agent of agents) agent.stop();

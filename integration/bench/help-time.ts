@@ -24,7 +24,7 @@ async function processorMs(args: readonly string[]): Promise<number> {
 
 /** How long a person waits for `elioctl --help`, measured against Node.js itself in turns. */
 export async function measureHelpTime(): Promise<HelpTime> {
-  const elioctl = join(repository, 'dist', 'ctl', 'src', 'main.js');
+  const elioctl = join(repository, 'dist', 'bundle', 'bin', 'elioctl.mjs');
   const help: number[] = [];
   const node: number[] = [];
   for (let i = 0; i < runs; i += 1) {

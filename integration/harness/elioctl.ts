@@ -5,7 +5,7 @@ import { repository } from './cache.js';
 import type { ClientTls } from './fleet.js';
 import { runCommand, type CommandOptions, type CommandResult } from './process.js';
 
-const main = join(repository, 'dist', 'ctl', 'src', 'main.js');
+const main = join(repository, 'dist', 'bundle', 'bin', 'elioctl.mjs');
 
 /** An emulated machine has no AES instructions: this cipher is several times faster there. */
 const cipher = 'GRPC_SSL_CIPHER_SUITES=TLS_CHACHA20_POLY1305_SHA256';

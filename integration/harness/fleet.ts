@@ -91,7 +91,7 @@ export class Fleet {
 
 /** A throw-away CA, one certificate of an agent for each name, and clients' certificates, made by elioctl itself. */
 export async function makeCertificates(directory: string, names: readonly string[]): Promise<void> {
-  const elioctl = join(repository, 'dist', 'ctl', 'src', 'main.js');
+  const elioctl = join(repository, 'dist', 'bundle', 'bin', 'elioctl.mjs');
   const hosts = names.flatMap((name) => ['--name', name]);
   await checkCommand([process.execPath, elioctl, 'certs', '--out', directory, ...hosts]);
 }

@@ -6,7 +6,7 @@ import { checkCommand, say } from './process.js';
 /** The directory of the Debian packages of what is under test, of another version than the source's if given. */
 export async function debianPackages(version?: string): Promise<string> {
   const packaging = join(repository, 'agent', 'packaging');
-  const sources = ['agent', 'ctl', 'proto', 'elio.binpb'].map((part) => join('dist', part));
+  const sources = ['bundle', 'proto', 'elio.binpb'].map((part) => join('dist', part));
   sources.push(
     join('agent', 'rescue'),
     join('dist', 'share'),

@@ -111,7 +111,7 @@ export async function payloadImage(kernel: string): Promise<string> {
   const testPrograms = await guestPrograms();
   const module = await moduleIfItBuilds(kernel);
   const dist = join(repository, 'dist');
-  const parts = ['agent', 'ctl', 'proto', 'elio.binpb'].filter((part) =>
+  const parts = ['agent', 'ctl', 'bundle', 'proto', 'elio.binpb'].filter((part) =>
     existsSync(join(dist, part)),
   );
   const inputs = await Promise.all([

@@ -20,9 +20,9 @@ put() {
   install -D -m "$1" "$2" "$tree/$3"
 }
 
-# program NAME SCRIPT: a command of the package that is being made.
+# program NAME: a command of the package that is being made.
 program() {
-  printf '#!/bin/sh\nexec /usr/lib/elio/bin/node /usr/lib/elio/dist/%s "$@"\n' "$2" > "$work/program"
+  printf '#!/bin/sh\nexec /usr/lib/elio/bin/node /usr/lib/elio/dist/bundle/bin/%s.mjs "$@"\n' "$1" > "$work/program"
   put 755 "$work/program" "usr/bin/$1"
 }
 
@@ -45,9 +45,9 @@ files_of_elio-snap-dkms() {
 
 files_of_elio-runtime() {
   local library=$tree/usr/lib/elio
-  mkdir -p "$library/dist" "$work/node"
-  cp -r dist/{agent,ctl,proto,elio.binpb} "$library/dist/"
-  find "$library/dist" \( -name '*.map' -o -name '*.test.js' -o -path '*/testing*' \) -delete
+  mkdir -p "$library/dist/proto" "$work/node"
+  cp -r dist/{bundle,elio.binpb} "$library/dist/"
+  cp -r dist/proto/{grpc,health} "$library/dist/proto/"
   cp package.json package-lock.json "$library/"
   production "$library"
   rm "$library/package-lock.json" "$library/node_modules/.package-lock.json"
@@ -60,7 +60,7 @@ files_of_elio-runtime() {
 }
 
 files_of_elio-agent() {
-  program eliod agent/src/main.js
+  program eliod
   local unit
   for unit in eliod.service elio-reload.service elio-users.socket elio-users@.service; do
     put 644 "agent/packaging/$unit" "usr/lib/systemd/system/$unit"
@@ -77,8 +77,8 @@ files_of_elio-agent() {
 }
 
 files_of_elio-ctl() {
-  program elioctl ctl/src/main.js
-  program update-img ctl/src/update-img.js
+  program elioctl
+  program update-img
   # The manual page, and what makes shells complete elioctl.
   local file
   for file in $(cd dist/share && find . -type f); do put 644 "dist/share/$file" "usr/share/$file"; done

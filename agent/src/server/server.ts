@@ -25,15 +25,13 @@ import {
   type SnapshotServiceServer,
 } from '../../../proto/gen/elio/v1/snapshot.js';
 import type { Config } from '../config.js';
+import { DESCRIPTORS } from '../descriptors.js';
 import type { Log } from '../log.js';
 import { dataService } from '../services/block-messages.js';
 import { Connections } from './connections.js';
 import type { CallObserver } from './guard.js';
 import { LocalListener } from './local.js';
 import { TcpListener } from './tcp.js';
-
-/** dist/elio.binpb, which the build makes of the protos. */
-const DESCRIPTORS = new URL('../../../elio.binpb', import.meta.url);
 
 const GRACE_MS = 10_000;
 const MAX_MESSAGE_SIZE = 4 << 20;

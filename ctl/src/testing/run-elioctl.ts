@@ -2,8 +2,10 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 
-/** This checkout's elioctl. */
-export const elioctlMain = join(import.meta.dirname, '..', 'main.js');
+const dist = join(import.meta.dirname, '..', '..', '..');
+
+/** This checkout's elioctl, as it is installed. */
+export const elioctlMain = join(dist, 'bundle', 'bin', 'elioctl.mjs');
 
 /** How a run ended. */
 export interface RunResult {
