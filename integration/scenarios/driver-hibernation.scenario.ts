@@ -36,7 +36,7 @@ describe('a machine that hibernates', () => {
     // back knows nothing of what was logged after it had been saved.
     const disk = vm().disk('memory');
     await vm().sh(
-      `mkswap ${disk} && swapon ${disk} && echo test_resume > /sys/power/disk; echo disk > /sys/power/state; dmesg | grep 'Creating image' && ! dmesg | grep 'creating image' && dmesg | grep 'hibernation exit'`,
+      `mkswap ${disk} && swapon ${disk} && echo test_resume > /sys/power/disk; echo disk > /sys/power/state; dmesg | grep 'Disabling non-boot CPUs' && ! dmesg | grep 'creating image' && dmesg | grep 'hibernation exit'`,
     );
   });
 
