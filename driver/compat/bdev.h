@@ -93,7 +93,7 @@ static inline int esnap_freeze(struct super_block *sb)
 #elif defined(HAVE_FREEZE_BDEV_SUPER)
 	return PTR_ERR_OR_ZERO(freeze_bdev(sb->s_bdev));
 #else
-#error "no known form of: freeze_super_owner, freeze_super_holder, freeze_bdev_int, freeze_bdev_super"
+#error "no known form of: freeze_super_owner, freeze_super_holder, freeze_bdev_int and _super"
 #endif
 }
 
