@@ -160,7 +160,7 @@ static int look(struct activation *a)
 	esnap_store_aim(&ep->store, esnap_target(a->sb->s_bdev), 0);
 	if (a->unverified) {
 		rcu_assign_pointer(ep->store.map, a->map);
-		/* What the hook let in before has set its bit then; what comes later sees the map. */
+		/* A write that the hook let in has its bit then; a later one sees the map. */
 		synchronize_rcu();
 		err = check_proof(a);
 		a->map = NULL;
