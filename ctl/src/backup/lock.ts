@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import { open, rm, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import koffi from 'koffi';
 import { isErrnoException } from '../../../agent/src/errors.js';
 import { CliError, EXIT } from '../errors.js';
 
 const LOCK = { shared: 1, exclusive: 2, nonBlocking: 4 } as const;
+
+/** A holder that ends has the lock for itself for a moment, to delete the file. */
+const GRACE_MS = 500;
+const RETRY_MS = 20;
 
 type LockMode = 'shared' | 'exclusive';
 
@@ -34,6 +39,7 @@ export class BackupLock {
     mode: LockMode,
     path = `${backup}.lock`,
   ): Promise<BackupLock> {
+    const deadline = Date.now() + GRACE_MS;
     for (;;) {
       let file: FileHandle;
       try {
@@ -52,9 +58,11 @@ export class BackupLock {
       const locked = tryLock(file, mode);
       if (locked && (await isAt(path, file))) return new BackupLock(path, file);
       await file.close();
-      if (!locked) {
+      if (locked) continue;
+      if (Date.now() >= deadline) {
         throw new CliError(`${backup} is in use by another elioctl: wait for it to end`, EXIT.busy);
       }
+      await delay(RETRY_MS);
     }
   }
 
