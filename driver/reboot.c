@@ -18,6 +18,7 @@
 /* A device that does not answer must not hold up the reboot for longer. */
 #define LIMIT (10 * HZ)
 
+/* Devices are not stacked deeper. */
 #define PASSES 8
 
 static DECLARE_COMPLETION(closed);
@@ -37,7 +38,7 @@ static bool close_one(struct esnap_tracker *t)
 
 /*
  * To close a file is a write to the disks below, whose files may have been closed:
- * so it is done until none is open, or as often as devices can be stacked.
+ * so it is done until none is open.
  */
 static void close_all(struct work_struct *work)
 {

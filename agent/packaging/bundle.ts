@@ -37,14 +37,10 @@ const require = requireOf(import.meta.url), __filename = import.meta.filename, _
 });
 
 // These libraries read their .proto files when they are loaded, from where they would be two directories above.
-for (const [library, directory] of [
-  ['grpc-health-check', '../../proto/health'],
-  ['@grpc/reflection', '../proto/grpc'],
-] as const)
-  cpSync(
-    join(dirname(require.resolve(library)), directory),
-    join(dist, 'proto', directory.replace(/^.*proto\//, '')),
-    {
-      recursive: true,
-    },
-  );
+for (const [library, protos, name] of [
+  ['grpc-health-check', '../../proto', 'health'],
+  ['@grpc/reflection', '../proto', 'grpc'],
+] as const) {
+  const source = join(dirname(require.resolve(library)), protos, name);
+  cpSync(source, join(dist, 'proto', name), { recursive: true });
+}
