@@ -47,19 +47,20 @@ describe('the instant of a snapshot', () => {
     return `printf 'label: dos\\nstart=${partitionStart}, type=83\\n' | sfdisk -q ${disk}`;
   }
 
-  /** One ioctl while the writers go on, its begin and end in their log. */
-  async function call(name: string, ...words: (string | number)[]): Promise<void> {
-    await vm().sh(`${tests}/stamper call /tmp/log ${name} ${tests}/ioctl-tool ${words.join(' ')}`);
-    await vm().sh('udevadm settle');
-  }
-
-  /** The image of a call has the instant's content, and has it twice. */
-  async function checkImage(name: string): Promise<void> {
-    await vm().sh(`${tests}/stampcheck image /tmp/log ${name} /dev/elastio-snap0`);
+  /**
+   * An ioctl that begins a snapshot while the writers go on, its begin and end in their log. The image has the instant's content, and
+   * has it twice: at once, before what was on its way at the instant has had the time to land, and later.
+   */
+  async function callAndCheck(name: string, ...words: (string | number)[]): Promise<void> {
+    await vm().sh(
+      `${tests}/stamper call /tmp/log ${name} ${tests}/ioctl-tool ${words.join(' ')} && ${tests}/stampcheck image /tmp/log ${name} /dev/elastio-snap0`,
+    );
     await vm().sh(
       `dd if=/dev/elastio-snap0 of=/tmp/once bs=1M iflag=direct status=none && ${tests}/imagecheck same /dev/elastio-snap0 /tmp/once`,
     );
-    await vm().sh(`${tests}/stampcheck image /tmp/log ${name} /dev/elastio-snap0`);
+    await vm().sh(
+      `${tests}/stampcheck image /tmp/log ${name} /dev/elastio-snap0 && udevadm settle`,
+    );
   }
 
   async function checkRounds(
@@ -73,12 +74,10 @@ describe('the instant of a snapshot', () => {
     const size = (await vm().sh(`blockdev --getsize64 ${origin}`)).trim();
     await vm().sh(`${tests}/stamper run /tmp/log ${seed} ${threads} ${align} ${targets}`);
     await begun();
-    await call('call0', 'setup', origin, '/t/cow0', 0, cowMib);
-    await checkImage('call0');
+    await callAndCheck('call0', 'setup', origin, '/t/cow0', 0, cowMib);
     for (let round = 1; round <= last; round += 1) {
       await ioctl(vm(), 'inc', 0);
-      await call(`call${round}`, 'snap', `/t/cow${round}`, 0, cowMib);
-      await checkImage(`call${round}`);
+      await callAndCheck(`call${round}`, 'snap', `/t/cow${round}`, 0, cowMib);
       await vm().sh(
         `${tests}/stampcheck changed /tmp/log call${round - 1} call${round} /t/cow${round - 1} ${size} && rm /t/cow${round - 1}`,
       );
