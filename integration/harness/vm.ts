@@ -202,8 +202,13 @@ async function softwareOf(
   kernel: string,
   directory: string,
 ): Promise<Software> {
-  const leakSearch = slowness(kernel) === 1 || options.leakSearch !== false;
-  const words = `${options.kernelArguments ?? ''}${leakSearch ? '' : ' kmemleak=off'}`;
+  const isDebug = slowness(kernel) > 1;
+  const words = [
+    options.kernelArguments ?? '',
+    ...(isDebug && options.leakSearch === false ? ['kmemleak=off'] : []),
+    // Who wants the statistics of locks switches them on.
+    ...(isDebug ? ['lockdep.lock_stat=0'] : []),
+  ].join(' ');
   if (options.debian !== undefined) return serverSoftware(options.debian, kernel, words, directory);
   if (options.system !== undefined)
     return systemSoftware(options.system, kernel, words, directory, options.systemDisk);

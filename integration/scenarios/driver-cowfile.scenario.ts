@@ -218,9 +218,8 @@ describe('the COW file', () => {
     await vm().sh('umount /t');
   });
 
-  it('brings an image up to date with update-img, round after round', async function () {
+  it('brings an image up to date with update-img, round after round', async () => {
     const count = rounds(3, 30);
-    this.timeout((count * 40 + 120) * 1000);
     await mountExt4(vm(), origin, '/t', '-b 4096');
     await vm().sh(fragment);
     await ioctl(vm(), 'setup', origin, '/t/cow0', 0, 16);
