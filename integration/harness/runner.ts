@@ -16,8 +16,13 @@ import { rounds } from './length.js';
 import { say } from './process.js';
 
 const minuteMs = 60_000;
-/** A guest waits for a third of its time: for its devices, or for time to pass. */
-const parallelSuites = 3;
+/**
+ * How many suites run at a time. A guest waits for a third of its time: for its devices, or for time to pass. One with a debug kernel
+ * has always something to do, and two of its processors that are kept from running wait for each other.
+ */
+function lanes(suites: readonly Suite[]): number {
+  return suites.some(({ kernel }) => slowness(kernel ?? defaultKernel()) > 1) ? 2 : 3;
+}
 /** What a scenario may take of its usual times when it runs at full length. */
 const lengthFactor = rounds(1, 20);
 const suiteLimitMs = lengthFactor * 30 * minuteMs;
@@ -124,7 +129,7 @@ export async function runSuites(
       await finished(suite, result);
     }
   };
-  await Promise.all(Array.from({ length: parallelSuites }, worker));
+  await Promise.all(Array.from({ length: lanes(suites) }, worker));
   for (const [suite, { failures }] of done) {
     if (suite.mustFail) continue;
     for (const failure of failures) say(`failed: ${suite.name}: ${failure}`);

@@ -14,6 +14,7 @@ interface CowContent {
 describe('the index', () => {
   const vm = useVm({
     name: 'index',
+    leakSearch: false,
     disks: [
       { name: 'origin', sizeMib: 128 },
       { name: 'copy', sizeMib: 128 },
