@@ -23,7 +23,6 @@ describe('the COW file', () => {
     name: 'cowfile',
     cpus: 1,
     memoryMib: 1536,
-    leakSearch: false,
     disks: [
       { name: 'origin', sizeMib: 128 },
       { name: 'copy', sizeMib: 128 },

@@ -246,7 +246,7 @@ describe('a tracker whose filesystem is unmounted', () => {
   it('follows mounts and unmounts of two processes in a loop', async () => {
     await vm().sh('umount /t');
     const loop = (directory: string): string =>
-      `(mkdir -p ${directory}; for n in $(seq ${rounds(20, 400)}); do mount ${origin} ${directory} 2> /dev/null && { echo $n > ${directory}/file$n; umount ${directory}; }; done)`;
+      `(mkdir -p ${directory}; for n in $(seq ${rounds(40, 400)}); do mount ${origin} ${directory} 2> /dev/null && { echo $n > ${directory}/file$n; umount ${directory}; }; done)`;
     await vm().sh(`${loop('/b')} & ${loop('/c')}; wait`);
     assert.equal(await state(), states.dormantSnapshot);
     await vm().sh(`mount ${origin} /t`);

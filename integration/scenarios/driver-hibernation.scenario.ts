@@ -10,7 +10,6 @@ describe('a machine that hibernates', () => {
   const vm = useVm({
     name: 'hibernation',
     cpus: 1,
-    leakSearch: false,
     disks: [...names.map((name) => ({ name, sizeMib: 32 })), { name: 'memory', sizeMib: 1024 }],
   });
 

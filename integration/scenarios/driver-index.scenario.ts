@@ -14,7 +14,6 @@ interface CowContent {
 describe('the index', () => {
   const vm = useVm({
     name: 'index',
-    leakSearch: false,
     disks: [
       { name: 'origin', sizeMib: 128 },
       { name: 'copy', sizeMib: 128 },

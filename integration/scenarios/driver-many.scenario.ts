@@ -17,7 +17,7 @@ import {
 const image = '/dev/elastio-snap0';
 
 describe('an origin of an odd size', () => {
-  const vm = useVm({ name: 'odd', leakSearch: false, disks: [{ name: 'disk', sizeMib: 96 }] });
+  const vm = useVm({ name: 'odd', disks: [{ name: 'disk', sizeMib: 96 }] });
 
   before(async () => {
     await loadDriver(vm());
@@ -65,7 +65,7 @@ describe('an origin of an odd size', () => {
 });
 
 describe('many trackers', () => {
-  const vm = useVm({ name: 'many', leakSearch: false, disks: [{ name: 'disk', sizeMib: 400 }] });
+  const vm = useVm({ name: 'many', disks: [{ name: 'disk', sizeMib: 400 }] });
 
   it('of 64 partitions of one disk work at the same time', async () => {
     const count = 64;
