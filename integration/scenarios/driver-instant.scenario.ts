@@ -7,7 +7,7 @@ import { destroyAndCheckExt4, ioctl, loadDriver, mountExt4, tests } from './driv
 
 const cowMib = 24;
 const partitionStart = 2048;
-const delayMs = 2000;
+const delayMs = 3000;
 
 describe('the instant of a snapshot', () => {
   const vm = useVm({
@@ -49,17 +49,20 @@ describe('the instant of a snapshot', () => {
 
   /**
    * An ioctl that begins a snapshot while the writers go on, its begin and end in their log. The image has the instant's content, and
-   * has it twice: at once, before what was on its way at the instant has had the time to land, and later.
+   * has it twice: at once, and when what was on its way at the instant has landed at the latest.
    */
-  async function callAndCheck(name: string, ...words: (string | number)[]): Promise<void> {
+  async function callAndCheck(
+    landedMs: number,
+    name: string,
+    ...words: (string | number)[]
+  ): Promise<void> {
+    const image = '/dev/elastio-snap0';
     await vm().sh(
-      `${tests}/stamper call /tmp/log ${name} ${tests}/ioctl-tool ${words.join(' ')} && ${tests}/stampcheck image /tmp/log ${name} /dev/elastio-snap0`,
+      `${tests}/stamper call /tmp/log ${name} ${tests}/ioctl-tool ${words.join(' ')} && dd if=${image} of=/tmp/once bs=1M iflag=direct status=none`,
     );
+    await vm().sh(`${tests}/stampcheck image /tmp/log ${name} ${image}`);
     await vm().sh(
-      `dd if=/dev/elastio-snap0 of=/tmp/once bs=1M iflag=direct status=none && ${tests}/imagecheck same /dev/elastio-snap0 /tmp/once`,
-    );
-    await vm().sh(
-      `${tests}/stampcheck image /tmp/log ${name} /dev/elastio-snap0 && udevadm settle`,
+      `sleep ${landedMs / 1000}; ${tests}/imagecheck same ${image} /tmp/once && ${tests}/stampcheck image /tmp/log ${name} ${image} && udevadm settle`,
     );
   }
 
@@ -70,14 +73,15 @@ describe('the instant of a snapshot', () => {
     origin = partition,
     last = rounds(4, 100),
     begun: () => Promise<void> = () => Promise.resolve(),
+    landedMs = 0,
   ): Promise<void> {
     const size = (await vm().sh(`blockdev --getsize64 ${origin}`)).trim();
     await vm().sh(`${tests}/stamper run /tmp/log ${seed} ${threads} ${align} ${targets}`);
     await begun();
-    await callAndCheck('call0', 'setup', origin, '/t/cow0', 0, cowMib);
+    await callAndCheck(landedMs, 'call0', 'setup', origin, '/t/cow0', 0, cowMib);
     for (let round = 1; round <= last; round += 1) {
       await ioctl(vm(), 'inc', 0);
-      await callAndCheck(`call${round}`, 'snap', `/t/cow${round}`, 0, cowMib);
+      await callAndCheck(landedMs, `call${round}`, 'snap', `/t/cow${round}`, 0, cowMib);
       await vm().sh(
         `${tests}/stampcheck changed /tmp/log call${round - 1} call${round} /t/cow${round - 1} ${size} && rm /t/cow${round - 1}`,
       );
@@ -145,7 +149,8 @@ describe('the instant of a snapshot', () => {
     const slow = '/dev/mapper/slow';
     await vm().sh(makeSlow);
     await mountExt4(vm(), slow, '/t', '-b 4096');
-    await checkRounds(`/t/a,2 /t/b,2,${slow},0`, 4, 8, slow, rounds(2, 100), () => slowDown(0));
+    const targets = `/t/a,2 /t/b,2,${slow},0`;
+    await checkRounds(targets, 4, 8, slow, rounds(2, 100), () => slowDown(0), delayMs);
     await vm().sh(`umount /t && e2fsck -fn ${slow} && udevadm settle; dmsetup remove slow`);
   });
 
@@ -156,9 +161,8 @@ describe('the instant of a snapshot', () => {
     await mountExt4(vm(), '/dev/loop0p1', '/t', '-b 4096');
     const targets = `/t/a,2 /t/b,2,/dev/loop0,${partitionStart}`;
     // Two transitions each.
-    await checkRounds(targets, 4, 8, '/dev/loop0p1', rounds(2, 500), () =>
-      slowDown(partitionStart),
-    );
+    const begun = (): Promise<void> => slowDown(partitionStart);
+    await checkRounds(targets, 4, 8, '/dev/loop0p1', rounds(2, 500), begun, delayMs);
     await vm().sh(
       'umount /t && e2fsck -fn /dev/loop0p1 && udevadm settle; losetup -d /dev/loop0 && until dmsetup remove slow; do sleep 0.2; done',
     );
