@@ -119,17 +119,18 @@ static inline int esnap_thaw(struct super_block *sb)
 	/*
 	 * Then the device counts as frozen still, and could not be mounted any more.
 	 * To freeze the filesystem again for a thaw that counts would lose against
-	 * who waits to thaw it: so what is not frozen is not counted.
+	 * who waits to thaw it: so what is not frozen is not counted.  SysRq-J thaws
+	 * by the device, and has counted that itself.
 	 */
 	if (err) {
 		struct block_device *bdev = sb->s_bdev;
 
 		mutex_lock(&bdev->bd_fsfreeze_mutex);
-		bdev->bd_fsfreeze_count--;
+		if (bdev->bd_fsfreeze_count > 0 && !--bdev->bd_fsfreeze_count) {
 #if defined(HAVE_FREEZE_BDEV_INT)
-		if (!bdev->bd_fsfreeze_count)
 			bdev->bd_fsfreeze_sb = NULL;
 #endif
+		}
 		mutex_unlock(&bdev->bd_fsfreeze_mutex);
 	}
 #endif
