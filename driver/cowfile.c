@@ -3,6 +3,7 @@
 #include <linux/blkdev.h>
 #include <linux/buffer_head.h>
 #include <linux/cred.h>
+#include <linux/delay.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
@@ -18,6 +19,9 @@
 #include "fault.h"
 
 #define COW_FLAGS (esnap_fault("no_pin") ? 0 : S_IMMUTABLE | S_SWAPFILE)
+
+#define CLOSE_WAIT_MS 1000
+#define CLOSE_STEP_MS 5
 
 /* Of the superblock of ext2, ext3 and ext4, in words of 32 bits. */
 #define EXT4_SUPER_OFFSET 1024
@@ -259,12 +263,27 @@ static int cut(struct esnap_cowfile *cf, u64 size)
 	return err;
 }
 
+/*
+ * While the file is pinned nobody but its set-up has it open for writing, and that
+ * ends as late as the set-up's caller, who may be another one, is in user space.
+ */
+static void await_own_close(const struct inode *inode)
+{
+	int waited;
+
+	for (waited = 0; atomic_read(&inode->i_writecount) > 0 && waited < CLOSE_WAIT_MS;
+	     waited += CLOSE_STEP_MS)
+		msleep(CLOSE_STEP_MS);
+}
+
 int esnap_cowfile_shrink(struct esnap_cowfile *cf, u64 size, u64 nr_sectors,
 			 struct esnap_map **map)
 {
 	struct inode *inode = d_inode(cf->dentry);
-	int err = cut(cf, size);
+	int err;
 
+	await_own_close(inode);
+	err = cut(cf, size);
 	/*
 	 * The flags were off for a moment: who has opened it for writing then may be
 	 * about to free or to move its blocks.
