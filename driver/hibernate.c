@@ -50,11 +50,12 @@ static void give_up_all(struct work_struct *work)
 	unsigned int i;
 
 	mutex_lock(&esnap_outer_lock);
-	for (i = 0; i < esnap_max_devices; i++)
+	/* Who has refused meanwhile lets the others go on. */
+	for (i = 0; i < esnap_max_devices && READ_ONCE(hibernating); i++)
 		if (esnap_registry_get(i))
 			give_up(esnap_registry_get(i));
-	mutex_unlock(&esnap_outer_lock);
 	complete(&given_up);
+	mutex_unlock(&esnap_outer_lock);
 }
 
 static DECLARE_WORK(give_up_work, give_up_all);
