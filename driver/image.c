@@ -88,6 +88,18 @@ void esnap_image_module_exit(void)
 
 /* --- the end of a read ----------------------------------------------------- */
 
+/* EBUSY (with direct I/O) is what the contract says while the origin is not mounted. */
+static blk_status_t unreadable(const struct esnap_epoch *ep)
+{
+	return READ_ONCE(ep->mode) == ESNAP_SNAPSHOT ? BLK_STS_DEV_RESOURCE : BLK_STS_IOERR;
+}
+
+/* Are zeros the answer to a read that ends so? */
+static bool reads_as_zeros(const struct esnap_epoch *ep, blk_status_t status)
+{
+	return status && status != BLK_STS_DEV_RESOURCE && ep->tracker->ignore_errors;
+}
+
 /* Copies @len bytes to the read's pages from byte @at on; NULL: zeros. */
 static void fill(struct image_read *rd, unsigned int at, const void *data, unsigned int len)
 {
@@ -142,8 +154,7 @@ static void put_read(struct image_read *rd)
 		queue_work(img->wq, &rd->work);
 		return;
 	}
-	if (rd->status && rd->status != BLK_STS_DEV_RESOURCE &&
-	    img->epoch->tracker->ignore_errors) {
+	if (reads_as_zeros(img->epoch, rd->status)) {
 		fill(rd, 0, NULL, rd->iter.bi_size);
 		rd->status = BLK_STS_OK;
 	}
@@ -292,12 +303,6 @@ static int read_run(struct image_read *rd, unsigned int at, unsigned int nr)
 	return read_store(rd, at, nr);
 }
 
-/* EBUSY (with direct I/O) is what the contract says while the origin is not mounted. */
-static blk_status_t unreadable(const struct esnap_epoch *ep)
-{
-	return READ_ONCE(ep->mode) == ESNAP_SNAPSHOT ? BLK_STS_DEV_RESOURCE : BLK_STS_IOERR;
-}
-
 static void read_work(struct work_struct *work)
 {
 	struct image_read *rd = container_of(work, struct image_read, work);
@@ -322,6 +327,16 @@ static void read_work(struct work_struct *work)
 	put_read(rd);
 }
 
+static void refuse_read(const struct esnap_epoch *ep, struct bio *bio)
+{
+	bio->bi_status = unreadable(ep);
+	if (reads_as_zeros(ep, bio->bi_status)) {
+		zero_fill_bio(bio);
+		bio->bi_status = BLK_STS_OK;
+	}
+	bio_endio(bio);
+}
+
 static void start_read(struct bio *bio)
 {
 	struct esnap_image *img = esnap_bio_disk(bio)->private_data;
@@ -339,7 +354,12 @@ static void start_read(struct bio *bio)
 		bio_endio(bio);
 		return;
 	}
-	/* Counted before the mode is looked at: see esnap_image_quiesce(). */
+	/* Not counted: readers that do not give up must not keep an unmount waiting. */
+	if (!esnap_epoch_readable(ep)) {
+		refuse_read(ep, bio);
+		return;
+	}
+	/* Counted before the mode is looked at again: see esnap_image_quiesce(). */
 	atomic_inc(&img->inflight);
 	smp_mb__after_atomic(); /* pairs with the change of the mode, and with parking */
 	rd = mempool_alloc(&img->reads, GFP_NOIO);
