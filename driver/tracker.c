@@ -387,7 +387,7 @@ int esnap_transition_snap(unsigned int minor, const char *cow, u64 cow_size_mib)
 	int err;
 
 	mutex_lock(&esnap_outer_lock);
-	err = get_tracker(minor, &t);
+	err = get_tracker_at_rest(minor, &t);
 	if (!err) {
 		sb = esnap_tracker_hold(t);
 		err = transition_snap(t, sb, cow, cow_size_mib);

@@ -603,6 +603,7 @@ static void section_states(void)
 	expect(image >= 0, "opening the image", "%s", errno_name(errno));
 	expect_call("destroy, image open", EBUSY, DESTROY, minor_argument(6));
 	expect_call("to incremental, image open", EBUSY, TRANSITION_INC, minor_argument(6));
+	expect_call("to snapshot, image open", EBUSY, TRANSITION_SNAP, transition_argument(at_mount("new"), 4, 6));
 	expect_call("reconfigure, image open", EBUSY, RECONFIGURE, reconfigure_argument(0, 6));
 	expect_info(6, INFO, INFO_SIZE);
 	close(image);

@@ -210,7 +210,7 @@ export const ERROR_TABLE: Readonly<
       code: ABORTED,
       reason: 'FILESYSTEM_BUSY',
       message:
-        'the filesystem of snapshot {minor} is frozen or being thawed by another process: try again',
+        'the filesystem of snapshot {minor} is frozen or being thawed by another process, or it is in snapshot mode already and its image is open: look at `elioctl info {minor}`, then try again',
     },
   },
   RECONFIGURE: {
