@@ -3,8 +3,9 @@
  * Whether a filesystem was written while nobody looked.
  *
  * ext2, ext3 and ext4 write their superblock whenever they are mounted for
- * writing, recovered, checked or tuned.  XFS need not, but every transaction and
- * every mount for writing moves the head of its log.
+ * writing, recovered, checked or tuned.  XFS need not, but every transaction moves
+ * the head of its log, and every mount writes records that tell where the tail is
+ * from the head on: others than the mount before, as the log has moved since.
  */
 #include <linux/bio.h>
 #include <linux/blkdev.h>
@@ -96,7 +97,7 @@ static int log_sector(const struct reader *r, const struct xfs_log *log, u64 sec
 static int xfs_fingerprint(const struct reader *r, u64 *fingerprint)
 {
 	u64 super = siphash(page_address(r->page), XFS_SUPER_SIZE, &key);
-	u64 low = 0, high, before, digest;
+	u64 low = 0, high, before, at, digest;
 	struct xfs_log log;
 	u32 first, cycle;
 	int err;
@@ -120,7 +121,10 @@ static int xfs_fingerprint(const struct reader *r, u64 *fingerprint)
 			high = mid;
 		}
 	}
-	*fingerprint = siphash_4u64(super, first, high, before, &key);
+	err = log_sector(r, &log, high % log.nr, &cycle, &at);
+	if (err)
+		return err;
+	*fingerprint = siphash_4u64(super, (u64)first << 32 | high, before, at, &key);
 	return 0;
 }
 

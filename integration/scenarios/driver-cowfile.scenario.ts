@@ -162,6 +162,20 @@ describe('the COW file', () => {
     assert.deepEqual([(await info(vm(), 0)).state, (await info(vm(), 0)).error], [5, -116]);
   });
 
+  it('is not taken up again after a mount of XFS that nobody saw, which wrote only ahead in its log', async () => {
+    await mountXfs(vm(), origin, '/t');
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 16);
+    await ioctl(vm(), 'inc', 0);
+    await vm().sh('touch /t/file && umount /t && rmmod elastio-snap');
+    await vm().sh(`mount -o ro ${origin} /t`);
+    assert.match(await vm().sh('dmesg | tail -n 1'), /XFS.*Ending clean mount/);
+    await vm().sh(insmod);
+    await ioctl(vm(), 'reload-inc', origin, '/cow', 0);
+    assert.equal((await info(vm(), 0)).error, -116);
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh('umount /t');
+  });
+
   it('is not taken up again where XFS replayed its log in a mount that nobody saw', async () => {
     await vm().sh('modprobe xfs');
     await mountXfs(vm(), origin, '/t');
