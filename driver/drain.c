@@ -15,7 +15,13 @@
  * - a mapped device, by suspending and resuming it the quick way, which asks
  *   nothing of its targets.  What is submitted meanwhile waits.
  *
- * Others (md, NVMe's own multipath) have no such point that modules can reach.
+ * Both twice: the rest of a write that is larger than the device takes at once has
+ * passed the hook, too, but enters the queue after its first part.  If it finds the
+ * queue frozen for that one it enters before the second grace period ends; what is
+ * split off then meets the hook that is there now.
+ *
+ * Others (md, NVMe's own multipath, drivers that have no queue of requests) have no
+ * such point that modules can reach.
  * What is in flight there is a raw write to a mounted device, since the freeze has
  * waited for the filesystem's: it lands before or after the instant like any write
  * that races with it, and the map of the changes before has it.
@@ -76,10 +82,13 @@ static void drain_mapped_device(dev_t dev)
 void esnap_drain(struct block_device *bdev)
 {
 	struct request_queue *q = bdev_get_queue(bdev);
+	int round;
 
-	synchronize_rcu_tasks();
-	if (queue_is_mq(q))
-		esnap_queue_drain(q);
-	else
-		drain_mapped_device(disk_devt(bdev->bd_disk));
+	for (round = 0; round < 2; round++) {
+		synchronize_rcu_tasks();
+		if (queue_is_mq(q))
+			esnap_queue_drain(q);
+		else
+			drain_mapped_device(disk_devt(bdev->bd_disk));
+	}
 }
