@@ -162,15 +162,19 @@ describe('the COW file', () => {
     assert.deepEqual([(await info(vm(), 0)).state, (await info(vm(), 0)).error], [5, -116]);
   });
 
-  it('is not taken up again after a mount of XFS that nobody saw, which wrote only ahead in its log', async () => {
+  it('is not taken up again where the power failed before the log of XFS had told of a mount that nobody saw', async () => {
     await mountXfs(vm(), origin, '/t');
+    await vm().sh('dd if=/dev/urandom of=/t/data bs=1M count=4 oflag=direct status=none');
     await ioctl(vm(), 'setup', origin, '/t/cow', 0, 16);
     await ioctl(vm(), 'inc', 0);
-    await vm().sh('touch /t/file && umount /t && rmmod elastio-snap');
-    await vm().sh(`mount -o ro ${origin} /t`);
-    assert.match(await vm().sh('dmesg | tail -n 1'), /XFS.*Ending clean mount/);
-    await vm().sh(insmod);
+    await vm().sh('umount /t && rmmod elastio-snap');
+    await vm().sh(
+      `mount ${origin} /t && dd if=/dev/urandom of=/t/data bs=1M count=4 oflag=direct conv=notrunc status=none`,
+    );
+    await vm().reboot({ powerCut: true });
+    await loadDriver(vm());
     await ioctl(vm(), 'reload-inc', origin, '/cow', 0);
+    await vm().sh(`modprobe xfs; mkdir -p /t && mount ${origin} /t`);
     assert.equal((await info(vm(), 0)).error, -116);
     await ioctl(vm(), 'destroy', 0);
     await vm().sh('umount /t');
