@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The driver beside others who are interested in the same functions, in the same filesystem or in its devices.
 import assert from 'node:assert/strict';
+import { defaultKernel, slowness } from '../harness/debian.js';
 import { useVm } from '../harness/scenario.js';
 import {
   changedBlocks,
@@ -295,8 +296,13 @@ describe('the driver beside others', () => {
     assert.match(properties, /^LOOKED=1$/m);
     assert.match(properties, /^ID_FS_TYPE=ext4$/m);
     await ioctl(vm(), 'destroy', 0);
+    // A kernel that looks for errors looks longer than the half second that the driver waits: the call can be made again.
+    const inc =
+      slowness(defaultKernel()) === 1
+        ? './ioctl-tool inc 0'
+        : 'until ./ioctl-tool inc 0 > /tmp/inc; ! grep -q EBUSY /tmp/inc; do sleep 1; done; cat /tmp/inc';
     const results = await vm().sh(
-      `cd ${tests}; for n in $(seq 10); do ./ioctl-tool setup ${origin} /t/cow 0 6; ./ioctl-tool inc 0; ./ioctl-tool destroy 0; done`,
+      `cd ${tests}; for n in $(seq 10); do ./ioctl-tool setup ${origin} /t/cow 0 6; ${inc}; ./ioctl-tool destroy 0; done`,
     );
     assert.equal(results, 'ok\n'.repeat(30));
     await vm().sh(`rm ${rule}; udevadm control --reload; udevadm settle`);
