@@ -25,6 +25,7 @@ describe('a tracker whose filesystem is unmounted', () => {
   const vm = useVm({
     name: 'dormant',
     cpus: 1,
+    leakSearch: false,
     disks: [
       { name: 'origin', sizeMib: 64 },
       { name: 'copy', sizeMib: 64 },
@@ -259,6 +260,7 @@ describe('a dormant tracker with the member of a RAID in the end of its disk', (
   const vm = useVm({
     name: 'dormant-member',
     cpus: 1,
+    leakSearch: false,
     disks: [
       { name: 'origin', sizeMib: 128 },
       { name: 'copy', sizeMib: 128 },
