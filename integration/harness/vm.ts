@@ -60,8 +60,8 @@ export interface VmOptions {
   /** More words for the kernel's command line. */
   kernelArguments?: string;
   /**
-   * False: a kernel that looks for leaks does not (`checkLeaks`), which halves the time that all takes there. For scenarios of much
-   * I/O whose calls are those of others.
+   * A kernel that can looks for leaks (`checkLeaks`), which doubles the time that all takes there. For scenarios that set up, refuse
+   * and destroy much.
    */
   leakSearch?: boolean;
   /** Ports of the guest to reach from the host, on 127.0.0.1 (see `hostPort`). */
@@ -205,7 +205,7 @@ async function softwareOf(
   const isDebug = slowness(kernel) > 1;
   const words = [
     options.kernelArguments ?? '',
-    ...(isDebug && options.leakSearch === false ? ['kmemleak=off'] : []),
+    ...(isDebug && options.leakSearch !== true ? ['kmemleak=off'] : []),
     // Who wants the statistics of locks switches them on.
     ...(isDebug ? ['lockdep.lock_stat=0'] : []),
   ].join(' ');
@@ -455,7 +455,7 @@ export class Vm {
 
   /** Rejects when a kernel that looks for leaks has found one of the driver's. */
   async checkLeaks(): Promise<void> {
-    if (this.options.leakSearch === false) return;
+    if (this.options.leakSearch !== true) return;
     // What was freed a moment ago, or is in a register, is found by one scan and not by the next.
     const list = await this.sh(
       'list=/sys/kernel/debug/kmemleak; test ! -e $list || { echo scan > $list; sleep 6; echo scan > $list; cat $list; }',

@@ -24,7 +24,11 @@ const operations = [
 ];
 
 describe('the driver where memory and devices fail', () => {
-  const vm = useVm({ name: 'failures', disks: [{ name: 'origin', sizeMib: 96 }] });
+  const vm = useVm({
+    name: 'failures',
+    leakSearch: true,
+    disks: [{ name: 'origin', sizeMib: 96 }],
+  });
   let origin = '';
 
   before(async () => {

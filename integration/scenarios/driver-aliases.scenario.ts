@@ -29,7 +29,6 @@ describe('an alias of the origin', () => {
   const vm = useVm({
     name: 'aliases',
     cpus: 1,
-    leakSearch: false,
     disks: [{ name: 'disk', sizeMib: 64 }],
   });
   let disk = '';

@@ -18,7 +18,6 @@ for (const { name, sizeMib } of [
     const vm = useVm({
       name: 'big',
       cpus: 1,
-      leakSearch: false,
       disks: [{ name: 'origin', sizeMib, fill: 'zero' }],
     });
     const nrBlocks = (sizeMib * 1024 * 1024) / block;

@@ -69,6 +69,7 @@ const observers: readonly Observer[] = [
 describe('the driver beside others', () => {
   const vm = useVm({
     name: 'coexistence',
+    leakSearch: true,
     cpus: 1,
     disks: [
       { name: 'origin', sizeMib: 48 },

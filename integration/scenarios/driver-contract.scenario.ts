@@ -7,6 +7,7 @@ import { mkfs } from './driver.js';
 describe('driver contract', () => {
   const vm = useVm({
     name: 'contract',
+    leakSearch: true,
     cpus: 1,
     disks: ['origin', 'unmounted', 'readonly', 'other'].map((name) => ({
       name,

@@ -22,7 +22,6 @@ describe('the COW file', () => {
   const vm = useVm({
     name: 'cowfile',
     cpus: 1,
-    leakSearch: false,
     memoryMib: 1536,
     disks: [
       { name: 'origin', sizeMib: 128 },

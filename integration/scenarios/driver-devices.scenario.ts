@@ -182,7 +182,7 @@ class Origin {
 }
 
 describe('devices', () => {
-  const vm = useVm({ name: 'devices', cpus: 1, leakSearch: false, disks });
+  const vm = useVm({ name: 'devices', cpus: 1, disks });
 
   before(async () => {
     await loadDriver(vm());

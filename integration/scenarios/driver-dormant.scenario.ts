@@ -25,7 +25,6 @@ describe('a tracker whose filesystem is unmounted', () => {
   const vm = useVm({
     name: 'dormant',
     cpus: 1,
-    leakSearch: false,
     disks: [
       { name: 'origin', sizeMib: 64 },
       { name: 'copy', sizeMib: 64 },
@@ -260,7 +259,6 @@ describe('a dormant tracker with the member of a RAID in the end of its disk', (
   const vm = useVm({
     name: 'dormant-member',
     cpus: 1,
-    leakSearch: false,
     disks: [
       { name: 'origin', sizeMib: 128 },
       { name: 'copy', sizeMib: 128 },

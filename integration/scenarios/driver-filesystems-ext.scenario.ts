@@ -71,7 +71,7 @@ const refusals: readonly Refusal[] = [
 ];
 
 describe('ext2, ext3 and ext4', () => {
-  const vm = useVm({ name: 'ext', cpus: 1, leakSearch: false, disks });
+  const vm = useVm({ name: 'ext', cpus: 1, disks });
 
   useDriver(vm);
   for (const form of forms) itTracks(form, vm);

@@ -96,7 +96,6 @@ describe('XFS, and what is not supported', () => {
   const vm = useVm({
     name: 'xfs',
     cpus: 1,
-    leakSearch: false,
     kernelArguments: 'memmap=32M!512M',
     disks,
   });

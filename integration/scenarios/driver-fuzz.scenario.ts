@@ -26,6 +26,7 @@ const indexBytes = 4096 + ((64 << 20) / 4096) * 8;
 describe('the driver and input that nobody would send', () => {
   const vm = useVm({
     name: 'fuzz',
+    leakSearch: true,
     disks: [
       { name: 'origin', sizeMib: 64 },
       { name: 'other', sizeMib: 64 },

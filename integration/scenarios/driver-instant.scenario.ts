@@ -12,7 +12,6 @@ const delayMs = 3000;
 describe('the instant of a snapshot', () => {
   const vm = useVm({
     name: 'instant',
-    leakSearch: false,
     disks: [
       { name: 'origin', sizeMib: 96 },
       { name: 'slow', sizeMib: 56 },

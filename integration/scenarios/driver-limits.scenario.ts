@@ -16,6 +16,7 @@ import {
 describe('limits of a snapshot', () => {
   const vm = useVm({
     name: 'limits',
+    leakSearch: true,
     disks: [
       { name: 'origin', sizeMib: 64 },
       { name: 'small', sizeMib: 16 },

@@ -19,7 +19,6 @@ const filesystems = [
 describe('a filesystem under load', () => {
   const vm = useVm({
     name: 'load',
-    leakSearch: false,
     disks: [
       { name: 'origin', sizeMib: 160 },
       { name: 'copy', sizeMib: 160 },

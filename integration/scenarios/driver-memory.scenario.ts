@@ -12,7 +12,6 @@ const seconds = rounds(10, 300);
 describe('a machine with too little memory', () => {
   const vm = useVm({
     name: 'memory',
-    leakSearch: false,
     memoryMib: 512,
     disks: [{ name: 'origin', sizeMib: 448 }],
   });

@@ -39,7 +39,6 @@ const blkdiscard = (option: string) => (device: string, offset: number, bytes: n
 describe('operations', () => {
   const vm = useVm({
     name: 'operations',
-    leakSearch: false,
     cpus: 1,
     disks: [
       { name: 'disk', sizeMib: 48 },

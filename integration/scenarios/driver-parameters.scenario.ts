@@ -5,7 +5,12 @@ import { useVm } from '../harness/scenario.js';
 import { info, insmod, ioctl, mountExt4, tests, tryIoctl } from './driver.js';
 
 describe('the module', () => {
-  const vm = useVm({ name: 'parameters', cpus: 1, disks: [{ name: 'origin', sizeMib: 64 }] });
+  const vm = useVm({
+    name: 'parameters',
+    leakSearch: true,
+    cpus: 1,
+    disks: [{ name: 'origin', sizeMib: 64 }],
+  });
   const load = (parameters = ''): string => `${insmod} ${parameters}`;
   let origin = '';
 

@@ -16,7 +16,7 @@ const writeInBatches =
   'dd if=/dev/urandom of=/t/file bs=1M count=8 oflag=direct conv=notrunc status=none && fio --name=w --filename=/t/file --rw=randwrite --bs=4k --size=16M --direct=1 --ioengine=libaio --iodepth=64 --iodepth_batch=16 --iodepth_batch_complete_min=1 --number_ios=3000 --minimal > /dev/null';
 
 describe('plugs', () => {
-  const vm = useVm({ name: 'plug', leakSearch: false, disks });
+  const vm = useVm({ name: 'plug', disks });
 
   before(async () => {
     await loadDriver(vm());

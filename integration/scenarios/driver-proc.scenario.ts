@@ -32,6 +32,7 @@ function expectedText(version: string, trackers: readonly TrackerInfo[]): string
 describe('/proc/elastio-snap-info', () => {
   const vm = useVm({
     name: 'proc',
+    leakSearch: true,
     cpus: 1,
     disks: ['first', 'second'].map((name) => ({ name, sizeMib: 64 })),
   });

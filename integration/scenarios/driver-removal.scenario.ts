@@ -26,6 +26,7 @@ for (const { bus, remove } of kinds) {
     const names = ['snapshot', 'incremental', 'dormant', 'unverified'] as const;
     const vm = useVm({
       name: `removal-${bus}`,
+      leakSearch: true,
       cpus: 1,
       disks: names.map((name) => ({ name, sizeMib: 32, bus })),
     });
@@ -90,6 +91,7 @@ for (const { bus, remove } of kinds) {
 describe('a tracker of what can be detached', () => {
   const vm = useVm({
     name: 'detach',
+    leakSearch: true,
     cpus: 1,
     disks: [
       { name: 'a', sizeMib: 64 },

@@ -19,7 +19,7 @@ const seed = Number(process.env['ELIO_SEED'] ?? 1);
 const mostRounds = 5;
 
 describe('the driver under stress', () => {
-  const vm = useVm({ name: 'stress', leakSearch: false, disks: filesystems });
+  const vm = useVm({ name: 'stress', disks: filesystems });
 
   it(`keeps every promise for ${String(seconds)} seconds of all its calls at random, seed ${String(seed)}`, async function () {
     this.timeout((mostRounds * seconds + 300 * factor) * 1000);

@@ -23,7 +23,6 @@ const writesOnly = '0 3600 1 error_writes';
 describe('an origin in trouble', () => {
   const vm = useVm({
     name: 'trouble',
-    leakSearch: false,
     disks: [
       { name: 'origin', sizeMib: 64 },
       { name: 'copy', sizeMib: 64 },
