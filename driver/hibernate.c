@@ -54,7 +54,9 @@ static void give_up_all(struct work_struct *work)
 	for (i = 0; i < esnap_max_devices && READ_ONCE(hibernating); i++)
 		if (esnap_registry_get(i))
 			give_up(esnap_registry_get(i));
-	complete(&given_up);
+	/* Who left early must not end the wait of who tries again: another run follows for that. */
+	if (i == esnap_max_devices)
+		complete(&given_up);
 	mutex_unlock(&esnap_outer_lock);
 }
 
