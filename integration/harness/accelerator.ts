@@ -3,7 +3,7 @@ import { accessSync, constants } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { artifact } from './cache.js';
-import { initramfs, kernelRoot, qemu } from './debian.js';
+import { bootableKernel, initramfs, qemu } from './debian.js';
 import { runCommand, say } from './process.js';
 
 /**
@@ -51,12 +51,7 @@ export async function accelerator(kernel: string): Promise<readonly string[]> {
 async function kvmBoots(kernel: string): Promise<boolean> {
   const argv = [...(await qemu()), '-machine', 'q35', ...virtualisation, '-m', '512', '-smp', '2'];
   argv.push('-nodefaults', '-display', 'none', '-no-reboot', '-serial', 'stdio');
-  argv.push(
-    '-kernel',
-    join(await kernelRoot(kernel), 'vmlinuz'),
-    '-initrd',
-    await initramfs(kernel),
-  );
+  argv.push('-kernel', await bootableKernel(kernel), '-initrd', await initramfs(kernel));
   argv.push('-append', 'console=ttyS0 panic=-1 elio.probe');
   try {
     const { stdout } = await runCommand(argv, { timeoutMs: probeTimeoutMs });

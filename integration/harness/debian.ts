@@ -110,6 +110,23 @@ async function debugKernelRoot(
   });
 }
 
+/**
+ * The kernel that QEMU boots: it enters the unpacked one at once (CONFIG_PVH), since to unpack it takes an emulated processor half of
+ * a boot.
+ */
+export async function bootableKernel(kernel: string): Promise<string> {
+  const root = await kernelRoot(kernel);
+  const vmlinuz = join(root, 'vmlinuz');
+  // What a debug kernel checks memory with is not ready at that entry point.
+  if (kernelSource(kernel).debug !== undefined) return vmlinuz;
+  const script = join(imageScripts, 'uncompressed-kernel.sh');
+  const inputs = [root, await fingerprint(script)];
+  const directory = await artifact(`vmlinux-${kernel}`, inputs, async (out) => {
+    await checkCommand(['bash', script, out, vmlinuz]);
+  });
+  return join(directory, 'vmlinux');
+}
+
 /** The initramfs that brings up a guest with a kernel. */
 export async function initramfs(kernel: string): Promise<string> {
   const root = await kernelRoot(kernel);

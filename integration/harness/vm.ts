@@ -17,6 +17,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { accelerator, instructionClock } from './accelerator.js';
 import {
+  bootableKernel,
   debianServer,
   defaultKernel,
   initramfs,
@@ -111,8 +112,7 @@ interface Software {
   disks: readonly string[];
 }
 
-function bootArguments(kernelDirectory: string, initrd: string, words: string): string[] {
-  const kernel = join(kernelDirectory, 'vmlinuz');
+function bootArguments(kernel: string, initrd: string, words: string): string[] {
   return ['-kernel', kernel, '-initrd', initrd, '-append', `${kernelArguments} ${words}`];
 }
 
@@ -142,7 +142,7 @@ async function testSoftware(kernel: string, words: string): Promise<Software> {
     ['elio-packages', await packagesImage()],
   ] as const;
   return {
-    boot: bootArguments(kernelDirectory, await initramfs(kernel), words),
+    boot: bootArguments(await bootableKernel(kernel), await initramfs(kernel), words),
     disks: images.flatMap(([serial, file]) => driveArguments(serial, sharedImage(file))),
   };
 }
@@ -158,14 +158,14 @@ async function systemSoftware(
   directory: string,
   systemDisk: string | undefined,
 ): Promise<Software> {
-  const [image, kernelDirectory] = [await systemImage(kernel), await kernelRoot(kernel)];
+  const image = await systemImage(kernel);
   const file = join(directory, 'elio-system.img');
   const original = systemDisk ?? join(image, 'root.ext4');
   const format = systemDisk === undefined ? 'raw' : 'qcow2';
   await checkCommand(['qemu-img', 'convert', '-f', format, '-O', 'raw', original, file]);
   const root = 'root=/dev/disk/by-id/virtio-elio-system ro';
   return {
-    boot: bootArguments(kernelDirectory, join(image, tool), `${root} ${words}`),
+    boot: bootArguments(await bootableKernel(kernel), join(image, tool), `${root} ${words}`),
     disks: driveArguments('elio-system', `file=${file},format=raw,cache=unsafe`),
   };
 }
@@ -186,7 +186,7 @@ async function serverSoftware(
   const patience = 'systemd.default_device_timeout_sec=300 systemd.default_timeout_start_sec=300';
   return {
     boot: bootArguments(
-      server,
+      join(server, 'vmlinuz'),
       initrd,
       `root=/dev/disk/by-id/virtio-elio-root ${patience} ${words}`,
     ),
