@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
-import { findComplaint, findLeak, isEmulatorFault } from './dmesg.js';
+import { findComplaint, findLeak, isEmulatorFault, isStalled } from './dmesg.js';
 
 describe('findComplaint', () => {
   for (const line of [
@@ -70,5 +70,15 @@ describe('isEmulatorFault', () => {
     assert.ok(isEmulatorFault(lockup('submit_bio_noacct+0x0/0x420')));
     assert.ok(!isEmulatorFault(lockup('esnap_copy_wait+0x40/0x90 [elastio_snap]')));
     assert.ok(!isEmulatorFault('Oops: 0000 [#1] SMP\nRIP: 0010:submit_bio_noacct+0x0/0x420'));
+  });
+});
+
+describe('isStalled', () => {
+  it('knows a processor that has stopped, from what is said of one that goes on', () => {
+    assert.ok(isStalled('[   80.9] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:'));
+    assert.ok(isStalled('[   80.9] rcu: INFO: rcu_sched self-detected stall on CPU'));
+    assert.ok(isStalled('[  134.2] watchdog: BUG: soft lockup - CPU#0 stuck for 134s!'));
+    assert.ok(!isStalled('[    5.6] \tRCU CPU stall warnings timeout set to 60'));
+    assert.ok(!isStalled('[    5.6] rcu: Preemptible hierarchical RCU implementation.'));
   });
 });

@@ -47,6 +47,14 @@ export function isEmulatorFault(log: string): boolean {
   return emulatorFault.test(log);
 }
 
+/** A processor of the guest does nothing any more: an emulated one can lose the interrupt of its timer. */
+const stall = /\brcu: INFO: \w+ (?:self-)?detected stall|\bsoft lockup\b/;
+
+/** Does nothing move any more in the guest with this log? */
+export function isStalled(log: string): boolean {
+  return stall.test(log);
+}
+
 /** What is in kmemleak's list that the driver has allocated, or undefined. */
 export function findLeak(list: string): string | undefined {
   const objects = list.split(/^(?=unreferenced object)/m);

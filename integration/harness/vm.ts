@@ -28,7 +28,7 @@ import {
   type Suite,
 } from './debian.js';
 import { diskArguments, diskPath, type DiskSpec } from './disk.js';
-import { findComplaint, findLeak, namesDriver } from './dmesg.js';
+import { findComplaint, findLeak, isStalled, namesDriver } from './dmesg.js';
 import { packagesImage, payloadImage, sshKeys } from './payload.js';
 import { checkCommand, runCommand, say, type CommandResult } from './process.js';
 import { RemoteShell } from './remote-shell.js';
@@ -522,8 +522,11 @@ export class Vm {
     for (let waitedMs = 0; waitedMs < limitMs; waitedMs += 200) {
       await delay(200);
       if (this.#exited()) throw new BootError(this.#lastWords());
-      if (existsSync(serial) && (await readFile(serial, 'utf8')).includes('elio: guest ready'))
-        return;
+      const log = existsSync(serial) ? await readFile(serial, 'utf8') : '';
+      if (log.includes('elio: guest ready')) return;
+      // To boot once more takes less than to wait; a second time it is waited for, should the machine be that slow.
+      if (isStalled(log) && !this.#bootedOnceMore)
+        throw new BootError(`${this.options.name} stands still on its way up: see ${serial}`);
     }
     throw new BootError(
       `${this.options.name} did not boot within ${String(limitMs)} ms: see ${serial}`,
