@@ -2,12 +2,14 @@
 // Machines with too little memory: a snapshot's own filesystem holds the swap file, more is written than memory holds, and a
 // loop device lies on a filesystem that is tracked, both tracked. Nothing gets stuck, and the images stay what they are.
 import assert from 'node:assert/strict';
+import { defaultKernel, slowness } from '../harness/debian.js';
 import { rounds } from '../harness/length.js';
 import { useVm } from '../harness/scenario.js';
 import { info, ioctl, loadDriver, mountExt4, tests } from './driver.js';
 
 const cowMib = 160;
-const seconds = rounds(10, 300);
+/** On a debug kernel it takes a minute to fill this memory. */
+const seconds = slowness(defaultKernel()) * rounds(10, 300);
 
 describe('a machine with too little memory', () => {
   const vm = useVm({
