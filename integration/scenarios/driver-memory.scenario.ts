@@ -8,7 +8,7 @@ import { useVm } from '../harness/scenario.js';
 import { info, ioctl, loadDriver, mountExt4, tests } from './driver.js';
 
 const cowMib = 160;
-/** On a debug kernel it takes a minute to fill this memory. */
+/** A debug kernel does not fill this memory in 10 s. */
 const seconds = slowness(defaultKernel()) * rounds(10, 300);
 
 describe('a machine with too little memory', () => {
