@@ -55,9 +55,14 @@ export function isStalled(log: string): boolean {
   return stall.test(log);
 }
 
+/** The kernel (6.1) forgets the name of a slab cache that it could not make an object of sysfs for. */
+const kernelsOwn = /\bkobject_set_name_vargs\b[^]*\bsysfs_slab_add\b/;
+
 /** What is in kmemleak's list that the driver has allocated, or undefined. */
 export function findLeak(list: string): string | undefined {
   const objects = list.split(/^(?=unreferenced object)/m);
-  const found = objects.filter((object) => oursInBacktrace.test(object));
+  const found = objects.filter(
+    (object) => oursInBacktrace.test(object) && !kernelsOwn.test(object),
+  );
   return found.length === 0 ? undefined : found.join('');
 }
