@@ -156,7 +156,7 @@ static int check_image(struct call call, const char *path)
 enum { MUST = 1, MAY = 2, STAMPED = 4 };
 
 // Sets a bit for each block of the origin that some sectors of a target lie in; STAMPED only for blocks that the target
-// has for itself and of which nothing is written but what is logged.
+// has for itself.
 static void mark(unsigned char *blocks, uint32_t index, uint64_t sector, uint64_t nr, unsigned char bit)
 {
 	const struct target *target = &the_log->targets[index];
@@ -183,31 +183,46 @@ static void mark(unsigned char *blocks, uint32_t index, uint64_t sector, uint64_
 	}
 }
 
+// Of mapped memory whole pages are written out, which need not begin with a block of the origin where the filesystem's own
+// blocks are smaller.
+static void mark_possible(unsigned char *blocks, const struct record *r)
+{
+	uint64_t first = r->sector, end = first + r->nr_sectors;
+
+	if (the_log->targets[r->target].torn_writes) {
+		uint64_t page = sysconf(_SC_PAGESIZE) / SECTOR;
+
+		first -= first % page;
+		end = (end + page - 1) / page * page;
+	}
+	mark(blocks, r->target, first, end - first, MAY);
+}
+
 static int check_changed(struct call from, struct call to, const char *path, uint64_t nr_sectors)
 {
 	struct cow cow = read_cow(path, nr_sectors);
 	unsigned char *blocks = allocate(cow.nr_blocks);
 	uint64_t nr_must = 0, nr_may = 0, nr_entries = 0;
 
-	// Of mapped memory a filesystem writes whole pages or more, which need not begin with a block of the origin.
 	for (uint32_t t = 0; t < the_log->nr_targets; t++)
-		if (!the_log->targets[t].torn_writes)
-			mark(blocks, t, 0, the_log->targets[t].nr_sectors, STAMPED);
+		mark(blocks, t, 0, the_log->targets[t].nr_sectors, STAMPED);
 	for (uint64_t i = 0; i < nr_records; i++) {
 		const struct record *r = &the_log->records[i];
 
 		if (r->seq > from.end && r->done < to.begin)
 			mark(blocks, r->target, r->sector, r->nr_sectors, MUST);
 		if (r->done > from.begin && r->seq < to.end)
-			mark(blocks, r->target, r->sector, r->nr_sectors, MAY);
+			mark_possible(blocks, r);
 	}
 	for (uint64_t b = 0; b < cow.nr_blocks; b++) {
 		nr_must += (blocks[b] & MUST) != 0;
 		nr_may += (blocks[b] & MAY) != 0;
 		if ((blocks[b] & MUST) && !cow.entries[b])
 			complain("block %" PRIu64 " was written and has no entry", b);
-		nr_entries += blocks[b] && cow.entries[b];
-		if (cow.entries[b] && (blocks[b] & (STAMPED | MAY)) == STAMPED)
+		if (!(blocks[b] & STAMPED))
+			continue;
+		nr_entries += cow.entries[b] != 0;
+		if (cow.entries[b] && !(blocks[b] & MAY))
 			complain("block %" PRIu64 " has the entry %" PRIu64 " and was not written", b,
 				 cow.entries[b]);
 	}
