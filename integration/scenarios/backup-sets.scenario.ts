@@ -245,7 +245,7 @@ describe('backup sets', () => {
       );
       assert.ok(status === 1 || status === 6, stderr);
       const message = stderr.trimEnd().split('\n').at(-1) ?? '';
-      assert.match(message, /\/gone\/set.*(input\/output|read-only)/);
+      assert.match(message, /\/gone\/set.*(input\/output|read-only)/i);
       await recorded();
       await vm().sh(
         `umount /gone && echo '- - -' > /sys/class/scsi_host/host0/scan && udevadm settle && ${findDisk} &&
