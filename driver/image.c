@@ -242,20 +242,22 @@ static int read_store(struct image_read *rd, unsigned int at, unsigned int nr)
 	u64 block = sector >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
 	unsigned int offset = sector % ELASTIO_SNAP_BLOCK_SECTORS;
 	unsigned int run = ELASTIO_SNAP_BLOCK_SECTORS - offset;
+	u64 end = ep->cowfile.size / ELASTIO_SNAP_BLOCK_SIZE;
+	u64 cow_block, after, file_sector, next;
 	unsigned int done = 0;
-	u64 cow_block, file_sector, next;
 	int err;
 
 	err = esnap_index_lookup(&ep->index, block, &cow_block);
 	if (err)
 		return err;
-	if (cow_block < ep->first_data_block)
+	/* What was read from the disk may be anything. */
+	if (cow_block < ep->first_data_block || cow_block >= end)
 		return -EIO;
-	while (run < nr) {
+	for (after = cow_block + 1; run < nr && after < end; after++) {
 		err = esnap_index_lookup(&ep->index, ++block, &next);
 		if (err)
 			return err;
-		if (next != cow_block + (run + offset) / ELASTIO_SNAP_BLOCK_SECTORS)
+		if (next != after)
 			break;
 		run += ELASTIO_SNAP_BLOCK_SECTORS;
 	}

@@ -169,6 +169,62 @@ describe('the index', () => {
     assert.equal((await info(vm(), 0)).cacheSizeBytes, 700 << 20);
   });
 
+  it('gives errors where a page that went to the COW file came back damaged, and reads nothing behind its end', async () => {
+    const mapped = '/dev/mapper/index';
+    await vm().sh(
+      `modprobe dm-mod && dmsetup create index --table "0 $(blockdev --getsz ${origin}) linear ${origin} 0" && udevadm settle`,
+    );
+    await mountExt4(vm(), mapped, '/t', '-b 4096');
+    await vm().sh('head -c 64M /dev/urandom > /t/old && sync');
+    const [[oldSector] = [0]] = await extentsOf('/t/old');
+    await ioctl(vm(), 'setup', mapped, '/t/cow', 0, 8, 1);
+    const cow = await extentsOf('/t/cow');
+    // Two blocks, one behind the other, and then so many other pages of the index that theirs leaves the cache.
+    const block = oldSector / blockSectors;
+    const entries = 512;
+    const end = cow.reduce((sum, [, nr]) => sum + nr, 0) / blockSectors;
+    let page = (1 + Math.floor(block / entries)) * blockSectors;
+    for (const [first, nr] of cow) {
+      if (page < nr) {
+        page += first;
+        break;
+      }
+      page -= nr;
+    }
+    assert.ok(block % entries < entries - 1);
+    const overwrite = 'dd if=/dev/urandom of=/t/old bs=4k oflag=direct conv=notrunc status=none';
+    const read = `dd if=${origin} bs=512 skip=${page} count=8 iflag=direct status=none`;
+    const entry = `${read} | od -A n -t u8 -j ${(block % entries) * 8} -N 8`;
+    await vm().sh(`${overwrite} count=2`);
+    await vm().sh(
+      `until test $(${entry}) -gt 1; do for n in $(seq 1 31); do ${overwrite} count=1 seek=$((n * ${entries})); done; done`,
+    );
+    for (const damaged of [[end], [2 ** 40], [end - 1, end]]) {
+      const bytes = damaged
+        .flatMap((value) => {
+          const buffer = Buffer.alloc(8);
+          buffer.writeBigUInt64LE(BigInt(value));
+          return [...buffer];
+        })
+        .map((byte) => `\\x${byte.toString(16).padStart(2, '0')}`);
+      await vm().sh(
+        `${read} > /tmp/page && printf '${bytes.join('')}' | dd of=/tmp/page bs=1 seek=${(block % entries) * 8} conv=notrunc status=none &&
+         dd if=/tmp/page of=${origin} bs=512 seek=${page} oflag=direct conv=notrunc status=none`,
+      );
+      const { stderr } = await vm().run(
+        `dd if=/dev/elastio-snap0 of=/dev/null bs=4k skip=${block} count=${damaged.length} iflag=direct`,
+        { timeoutMs: 60_000 },
+      );
+      assert.match(stderr, /Input\/output error/, damaged.join());
+      // Again out of the cache.
+      await vm().sh(
+        `for n in 1 2 3 4; do dd if=/dev/elastio-snap0 of=/dev/null bs=4k skip=$((${block} + n * ${entries})) count=1 iflag=direct status=none; done`,
+      );
+    }
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh('umount /t && udevadm settle && dmsetup remove --retry index');
+  });
+
   it('finds old content in a COW file of many extents', async () => {
     await mountExt4(vm(), origin, '/t', '-b 4096');
     await vm().sh(
