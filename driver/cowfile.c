@@ -309,6 +309,12 @@ void esnap_cowfile_abandon(struct esnap_cowfile *cf)
 
 /* --- creation -------------------------------------------------------------- */
 
+/* By others than us, who may write, too. */
+static bool is_open_for_reading(const struct inode *inode)
+{
+	return atomic_read(&inode->i_readcount) > 0;
+}
+
 /* Is the file empty, or a COW file that nobody uses? */
 static int may_take_over(struct file *file)
 {
@@ -316,6 +322,8 @@ static int may_take_over(struct file *file)
 	loff_t pos = 0;
 	ssize_t got;
 
+	if (is_open_for_reading(file_inode(file)))
+		return -EBUSY;
 	if (!i_size_read(file_inode(file)))
 		return 0;
 	got = kernel_read(file, &magic, sizeof(magic), &pos);
@@ -325,6 +333,28 @@ static int may_take_over(struct file *file)
 				     le32_to_cpu(magic) == ELASTIO_SNAP_COW_MAGIC_RAW))
 		return 0;
 	return -EEXIST;
+}
+
+/*
+ * On some filesystems whoever may read the file reads what is saved in its blocks,
+ * and that is anybody's.  A file that was made here is private from the start.
+ */
+static int make_private(struct dentry *dentry)
+{
+	struct iattr attr = {
+		.ia_valid = ATTR_MODE | ATTR_UID | ATTR_GID | ATTR_CTIME | ATTR_FORCE,
+		.ia_mode = S_IFREG,
+		.ia_uid = GLOBAL_ROOT_UID,
+		.ia_gid = GLOBAL_ROOT_GID,
+	};
+	struct inode *inode = d_inode(dentry);
+	int err;
+
+	inode_lock(inode);
+	err = esnap_change_attributes(dentry, &attr);
+	inode_unlock(inode);
+	/* Who has opened it before goes on reading it. */
+	return err ?: is_open_for_reading(inode) ? -EBUSY : 0;
 }
 
 /* O_NONBLOCK: a FIFO or a device at that path must not make us wait. */
@@ -440,9 +470,12 @@ int esnap_cowfile_create(struct esnap_cowfile *cf, const char *path,
 	}
 	if (!created) {
 		err = may_take_over(file);
-		if (err)
-			goto err_file;
-		err = vfs_truncate(&file->f_path, 0);
+		if (!err)
+			err = make_private(dentry);
+		if (err == -EBUSY)
+			pr_err("COW file %s cannot be used: somebody has it open\n", path);
+		if (!err)
+			err = vfs_truncate(&file->f_path, 0);
 		if (err)
 			goto err_file;
 		emptied = true;

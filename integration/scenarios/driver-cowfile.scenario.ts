@@ -199,6 +199,26 @@ describe('the COW file', () => {
     await vm().sh('umount /t');
   });
 
+  // On ext2 and ext3 what is saved could be read in it.
+  it('is private where a file that was there is taken, and is not taken from who reads it', async () => {
+    await mountExt4(vm(), origin, '/t', '-b 4096');
+    await vm().sh('install -m 644 -o nobody -g nogroup /dev/null /t/cow');
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 16);
+    assert.equal(await vm().sh("stat -c '%a %u %g' /t/cow"), '0 0 0\n');
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh(
+      'install -m 644 -o nobody -g nogroup /dev/null /t/cow && ls -l /t/cow > /tmp/before',
+    );
+    assert.equal(
+      await vm().sh(
+        `exec 9< /t/cow; ${tests}/ioctl-tool setup ${origin} /t/cow 0 16; ls -l /t/cow | cmp - /tmp/before`,
+      ),
+      'EBUSY\n',
+    );
+    await vm().sh('dmesg | tail -2 | grep "/t/cow cannot be used: somebody has it open"');
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 16);
+  });
+
   it('is not made while its filesystem is frozen, and nothing waits for that', async () => {
     await mountExt4(vm(), origin, '/t', '-b 4096');
     await vm().sh('fsfreeze -f /t');
