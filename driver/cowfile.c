@@ -137,6 +137,16 @@ static const char *unusable_inode(struct dentry *dentry, struct file *file)
 	return NULL;
 }
 
+static int check_usable(struct dentry *dentry, struct file *file, const char *path)
+{
+	const char *why = unusable_inode(dentry, file);
+
+	if (!why)
+		return 0;
+	pr_err("COW file %s cannot be used: %s\n", path, why);
+	return -EOPNOTSUPP;
+}
+
 /*
  * To be called when the flags were set: who has looked at them before holds the
  * directory until he has deleted the file.  -ENOENT: so somebody has.
@@ -436,7 +446,6 @@ int esnap_cowfile_create(struct esnap_cowfile *cf, const char *path,
 			 struct esnap_map **map, char **path_out)
 {
 	struct esnap_map *extents;
-	const char *why;
 	struct dentry *dentry;
 	struct inode *inode;
 	struct file *file;
@@ -462,12 +471,9 @@ int esnap_cowfile_create(struct esnap_cowfile *cf, const char *path,
 		pr_err("COW file %s is not on the origin's filesystem\n", path);
 		goto err_file;
 	}
-	why = unusable_inode(dentry, file);
-	if (why) {
-		pr_err("COW file %s cannot be used: %s\n", path, why);
-		err = -EOPNOTSUPP;
+	err = check_usable(dentry, file, path);
+	if (err)
 		goto err_file;
-	}
 	if (!created) {
 		err = may_take_over(file);
 		if (!err)
@@ -497,6 +503,10 @@ int esnap_cowfile_create(struct esnap_cowfile *cf, const char *path,
 	err = pin(cf, dentry, 1);
 	if (err)
 		goto err_path;
+	/* Until there were blocks the flags could be changed. */
+	err = check_usable(dentry, file, path);
+	if (err)
+		goto err_pin;
 	extents = esnap_extents_map(inode, size, nr_sectors);
 	err = PTR_ERR_OR_ZERO(extents);
 	if (err) {
@@ -587,7 +597,6 @@ int esnap_cowfile_adopt(struct esnap_cowfile *cf, struct super_block *sb, const 
 	struct dentry *dentry = find_as_kernel(sb, path);
 	struct esnap_map *extents;
 	struct inode *inode;
-	const char *why;
 	char *from_root;
 	int err;
 
@@ -601,12 +610,9 @@ int esnap_cowfile_adopt(struct esnap_cowfile *cf, struct super_block *sb, const 
 		size = round_down(i_size_read(inode), ELASTIO_SNAP_BLOCK_SIZE);
 	if (!size || i_size_read(inode) < size)
 		goto out;
-	why = unusable_inode(dentry, NULL);
-	if (why) {
-		pr_err("COW file %s cannot be used: %s\n", path, why);
-		err = -EOPNOTSUPP;
+	err = check_usable(dentry, NULL, path);
+	if (err)
 		goto out;
-	}
 	from_root = path_from_root(dentry);
 	err = PTR_ERR_OR_ZERO(from_root);
 	if (err)
