@@ -120,13 +120,15 @@ static inline int esnap_thaw(struct super_block *sb)
 	 * Then the device counts as frozen still, and could not be mounted any more.
 	 * To freeze the filesystem again for a thaw that counts would lose against
 	 * who waits to thaw it: so what is not frozen is not counted.  SysRq-J thaws
-	 * by the device, and has counted that itself.
+	 * by the device, and has counted that itself.  Who has frozen it meanwhile by
+	 * the device is counted for himself, and freezes under the mutex.
 	 */
 	if (err) {
 		struct block_device *bdev = sb->s_bdev;
 
 		mutex_lock(&bdev->bd_fsfreeze_mutex);
-		if (bdev->bd_fsfreeze_count > 0 && !--bdev->bd_fsfreeze_count) {
+		if (READ_ONCE(sb->s_writers.frozen) == SB_UNFROZEN &&
+		    bdev->bd_fsfreeze_count > 0 && !--bdev->bd_fsfreeze_count) {
 #if defined(HAVE_FREEZE_BDEV_INT)
 			bdev->bd_fsfreeze_sb = NULL;
 #endif
