@@ -33,6 +33,9 @@ static DECLARE_WAIT_QUEUE_HEAD(frames_gone);
 
 static unsigned int nr_users;
 
+/* ftrace could not take a hook away: it may be called for ever. */
+static bool hooks_stuck;
+
 /* What a submitter comes to whose bio is in our hands. */
 static noinline ESNAP_SUBMIT_RET bio_was_taken(struct bio *bio)
 {
@@ -158,6 +161,19 @@ static int set_function(int i)
 	return ftrace_set_filter(ops, function, strlen(function), 1);
 }
 
+/*
+ * Whoever makes ftrace find something wrong shuts all of it down, and what is
+ * hooked then stays so.
+ */
+static void stay(int i, int err)
+{
+	pr_crit("cannot unhook %s (%d), ftrace has shut itself down: the module stays until the machine is restarted\n",
+		hooks[i].function, err);
+	if (!hooks_stuck)
+		__module_get(THIS_MODULE);
+	hooks_stuck = true;
+}
+
 static int install(int i)
 {
 	struct ftrace_ops *ops = &hooks[i].ops;
@@ -165,10 +181,14 @@ static int install(int i)
 
 	ops->flags = FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT | ESNAP_FTRACE_FLAGS;
 	err = set_function(i);
-	if (!err)
+	if (!err) {
 		err = register_ftrace_function(ops);
-	if (!err)
-		return 0;
+		if (!err)
+			return 0;
+		/* It has shut itself down in the middle: who knows what is hooked. */
+		if (err == -ENODEV)
+			stay(i, err);
+	}
 	forget_function(ops);
 	if (err == -EBUSY)
 		pr_err("cannot hook %s (%d): a live patch or a BPF program has it, or kernel.ftrace_enabled is 0\n",
@@ -180,8 +200,12 @@ static int install(int i)
 
 static void uninstall(int i)
 {
-	unregister_ftrace_function(&hooks[i].ops);
-	forget_function(&hooks[i].ops);
+	int err = unregister_ftrace_function(&hooks[i].ops);
+
+	if (err)
+		stay(i, err);
+	else
+		forget_function(&hooks[i].ops);
 }
 
 int esnap_hook_get(void)
@@ -192,6 +216,10 @@ int esnap_hook_get(void)
 	if (nr_users) {
 		nr_users++;
 		return 0;
+	}
+	if (hooks_stuck) {
+		pr_err("cannot hook anything any more, ftrace has shut itself down: restart the machine\n");
+		return -ENODEV;
 	}
 	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
 		err = install(i);
@@ -222,6 +250,9 @@ void esnap_hook_wait_frames(void)
 {
 	if (esnap_fault("forget_frame"))
 		return;
+	/* While the module goes nothing else keeps it. */
+	while (hooks_stuck)
+		schedule_timeout_idle(MAX_SCHEDULE_TIMEOUT);
 	wait_event(frames_gone, !atomic_read(&nr_frames));
 	/* A frame that has counted itself out may still have to return. */
 	synchronize_rcu_tasks();

@@ -4,7 +4,8 @@
 
 /*
  * The hooks are in place while somebody has them.  -EBUSY: another module (a
- * live patch, say) redirects the same functions.  Outer lock; sleeps.
+ * live patch, say) redirects the same functions; -ENODEV: ftrace has shut itself
+ * down.  Outer lock; sleeps.
  */
 int esnap_hook_get(void);
 void esnap_hook_put(void);
@@ -13,7 +14,7 @@ void esnap_hook_put(void);
 void esnap_hook_begin_frame(void);
 void esnap_hook_end_frame(void);
 
-/* Waits until no frame of ours is on any stack; the hooks are gone.  Sleeps. */
+/* Waits until no frame of ours is on any stack; for ever if a hook could not be taken away.  Sleeps. */
 void esnap_hook_wait_frames(void);
 
 #endif /* ESNAP_HOOK_H */

@@ -110,6 +110,13 @@ describe('the driver beside others', () => {
     assert.equal(await tryIoctl(vm(), 'info', 0), 'ENOENT');
   }
 
+  async function startAgain(): Promise<void> {
+    await vm().sh('umount /t');
+    await vm().reboot({ powerCut: true });
+    await loadDriver(vm());
+    await vm().sh(`mkdir -p /t && mount ${origin} /t`);
+  }
+
   const overwrite = (count: number): string =>
     `dd if=/dev/urandom of=/t/data bs=4k seek=$((RANDOM % 900)) count=${count} oflag=direct conv=notrunc status=none`;
 
@@ -234,6 +241,33 @@ describe('the driver beside others', () => {
     await checkTracker();
     await ioctl(vm(), 'destroy', 0);
     await checkNothingLeft();
+  });
+
+  /** Whatever finds something wrong in ftrace ends all of it until the machine is restarted, with what is hooked then. */
+  const endFtrace = `insmod ${tests}/elio-test.ko kill_ftrace=1`;
+  const told = 'dmesg | grep "elastio-snap: cannot unhook .* the module stays"';
+
+  it('stays loaded, sets nothing up any more and lets writes pass where ftrace has shut itself down', async () => {
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 6);
+    await vm().sh(endFtrace);
+    await checkTracker();
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh(told);
+    const { stderr } = await vm().run('rmmod elastio-snap');
+    assert.match(stderr, /in use/);
+    assert.equal(await tryIoctl(vm(), 'setup', origin, '/t/cow', 0, 6), 'ENODEV');
+    await vm().sh(`! test -e /t/cow && ${overwrite(60)} && umount /t && mount ${origin} /t`);
+    await startAgain();
+  });
+
+  it('is not unloaded under its hooks where ftrace has shut itself down', async () => {
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 6);
+    await vm().sh(
+      `${endFtrace} && { rmmod elastio-snap < /dev/null > /dev/null 2>&1 & } && until ${told}; do sleep 0.1; done`,
+    );
+    await vm().sh(`${overwrite(60)} && umount /t && mount ${origin} /t`);
+    await vm().sh('pgrep -x rmmod');
+    await startAgain();
   });
 
   it('goes on while private mount namespaces come and go, and until the last of them has gone', async () => {

@@ -8,9 +8,14 @@
  *   writes of zeros and secure erases.
  * write_same=DEVICE,SECTOR,NR: writes one page of 0xa5 all over some sectors, by
  *   the operation that kernels had for it until 5.17.
+ * kill_ftrace=1: does to ftrace what it does to itself when it finds something wrong.
+ * reboot_delay_s=N: when all others know that the machine goes down, it goes N seconds later.
  */
 #include <linux/blkdev.h>
+#include <linux/delay.h>
+#include <linux/kprobes.h>
 #include <linux/module.h>
+#include <linux/reboot.h>
 #include <linux/vmalloc.h>
 
 #define DISK_NAME "elio-test"
@@ -26,6 +31,14 @@ MODULE_PARM_DESC(disk_mib, "size of the disk in MiB, 0: none");
 static char *write_same;
 module_param(write_same, charp, 0);
 MODULE_PARM_DESC(write_same, "DEVICE,SECTOR,NR of a WRITE SAME");
+
+static bool kill_ftrace;
+module_param(kill_ftrace, bool, 0);
+MODULE_PARM_DESC(kill_ftrace, "shut down ftrace until the machine is restarted");
+
+static unsigned int reboot_delay_s;
+module_param(reboot_delay_s, uint, 0);
+MODULE_PARM_DESC(reboot_delay_s, "seconds by which a reboot is late, 0: not at all");
 
 /* --- an IPMODIFY user ------------------------------------------------------ */
 
@@ -214,6 +227,36 @@ static int do_write_same(void)
 	return err;
 }
 
+/* --- the end of ftrace ----------------------------------------------------- */
+
+/* It is exported to nobody; a probe tells where it is. */
+static int end_ftrace(void)
+{
+	struct kprobe probe = { .symbol_name = "ftrace_kill" };
+	int err = register_kprobe(&probe);
+	void (*end)(void) = (void *)probe.addr;
+
+	if (err)
+		return err;
+	unregister_kprobe(&probe);
+	end();
+	return 0;
+}
+
+/* --- a late reboot --------------------------------------------------------- */
+
+static int on_reboot(struct notifier_block *nb, unsigned long action, void *data)
+{
+	pr_info("the machine goes down in %u seconds\n", reboot_delay_s);
+	msleep(reboot_delay_s * 1000);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block reboot_notifier = {
+	.notifier_call = on_reboot,
+	.priority = INT_MIN,
+};
+
 /* --- life ------------------------------------------------------------------ */
 
 static int __init elio_test_init(void)
@@ -222,18 +265,24 @@ static int __init elio_test_init(void)
 
 	if (write_same)
 		err = do_write_same();
+	if (!err && kill_ftrace)
+		err = end_ftrace();
 	if (!err && ipmodify)
 		err = redirect();
-	if (err || !disk_mib)
-		return err;
-	err = make_disk();
-	if (err && ipmodify)
-		end_redirect();
+	if (!err && disk_mib) {
+		err = make_disk();
+		if (err && ipmodify)
+			end_redirect();
+	}
+	if (!err && reboot_delay_s)
+		register_reboot_notifier(&reboot_notifier);
 	return err;
 }
 
 static void __exit elio_test_exit(void)
 {
+	if (reboot_delay_s)
+		unregister_reboot_notifier(&reboot_notifier);
 	if (disk_mib)
 		remove_disk();
 	if (ipmodify)
