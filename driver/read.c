@@ -203,6 +203,9 @@ int esnap_read_unsaved(struct esnap_epoch *ep, struct bio *bio, u64 first, u64 l
 		if (!save) {
 			u64 nr = esnap_bitmap_next_set(saved, block, end) - block;
 
+			/* Once incremental mode has begun, the hook may have marked it since. */
+			if (!nr)
+				continue;
 			save = start_save(ep, bio, block, min_t(u64, nr, U32_MAX));
 			if (IS_ERR(save)) {
 				err = PTR_ERR(save);
