@@ -81,6 +81,8 @@ struct esnap_epoch {
 	/* Data blocks promised to saves, and saves being read; only the save worker's. */
 	u64 nr_reserved;
 	unsigned int nr_reading;
+	/* When the first of them began or, if that was later, the last one ended; in jiffies. */
+	unsigned long read_at;
 	/* The next free data block; only the store worker's. */
 	u64 next_cow_block;
 };

@@ -12,8 +12,12 @@
 #define STORE_BLOCKS 64
 #define STORE_DELAY msecs_to_jiffies(10)
 
-/* A store write that takes longer fails the snapshot. */
-#define STORE_TIMEOUT (120 * HZ)
+/*
+ * A store write that takes longer fails the snapshot; likewise reads of old content,
+ * when none of them ends for so long.  With as many of them as may be in memory, a
+ * part of the origin that does not answer would hold up first writes to all others.
+ */
+#define TIMEOUT (120 * HZ)
 
 static void end_batch(struct esnap_sio *sio)
 {
@@ -47,7 +51,7 @@ static void finish_batch(struct esnap_batch *batch)
 		list_del(&save->list);
 		esnap_save_remove(save);
 	}
-	smp_store_release(&batch->busy, false); /* pairs with watchdog() */
+	smp_store_release(&batch->busy, false); /* pairs with watch_batch() */
 	esnap_store_put(&ep->store);
 }
 
@@ -96,7 +100,6 @@ static void drop_unstored(struct esnap_epoch *ep)
 /* The caller holds a use of the store, which goes with the batch. */
 static void start_batch(struct esnap_epoch *ep, struct esnap_batch *batch)
 {
-	struct esnap_land *land = &ep->tracker->land;
 	struct esnap_transfer x;
 	struct esnap_save *save;
 	u64 cow_block = ep->next_cow_block;
@@ -104,11 +107,11 @@ static void start_batch(struct esnap_epoch *ep, struct esnap_batch *batch)
 
 	batch->epoch = ep;
 	WRITE_ONCE(batch->started, jiffies);
-	smp_store_release(&batch->busy, true); /* pairs with watchdog() */
+	smp_store_release(&batch->busy, true); /* pairs with watch_batch() */
 	batch->cow_block = cow_block;
 	INIT_LIST_HEAD(&batch->saves);
 	ep->next_cow_block += take_unstored(ep, &batch->saves, ESNAP_RUN_BLOCKS);
-	schedule_delayed_work(&land->watchdog, STORE_TIMEOUT);
+	esnap_land_watch(ep->tracker);
 
 	esnap_transfer_start(&x, &ep->store, REQ_OP_WRITE, &batch->sio);
 	list_for_each_entry(save, &batch->saves, list)
@@ -185,25 +188,53 @@ static void land_work(struct work_struct *work)
 		queue_delayed_work(land->wq, &land->work, delay);
 }
 
+static bool is_late(unsigned long since)
+{
+	return time_after_eq(jiffies, since + TIMEOUT);
+}
+
+/* Is something of the batch under way? */
+static bool watch_batch(struct esnap_batch *batch)
+{
+	if (!smp_load_acquire(&batch->busy)) /* pairs with start_batch() */
+		return false;
+	if (is_late(READ_ONCE(batch->started)))
+		esnap_fail(batch->epoch, -ETIMEDOUT, "the COW file's device does not answer");
+	return true;
+}
+
+/* Is old content being read? */
+static bool watch_reads(struct esnap_epoch *ep)
+{
+	if (!smp_load_acquire(&ep->nr_reading)) /* pairs with start_save(), finish_read() */
+		return false;
+	if (is_late(READ_ONCE(ep->read_at)))
+		esnap_fail(ep, -ETIMEDOUT, "its device does not answer");
+	return true;
+}
+
 static void watchdog(struct work_struct *work)
 {
-	struct esnap_land *land =
-		container_of(to_delayed_work(work), struct esnap_land, watchdog);
+	struct esnap_tracker *t =
+		container_of(to_delayed_work(work), struct esnap_tracker, land.watchdog);
 	bool busy = false;
 	int i;
 
-	for (i = 0; i < ESNAP_NR_BATCHES; i++) {
-		struct esnap_batch *batch = &land->batches[i];
+	for (i = 0; i < ESNAP_NR_BATCHES; i++)
+		busy |= watch_batch(&t->land.batches[i]);
+	for (i = 0; i < ARRAY_SIZE(t->slots); i++) {
+		struct esnap_epoch *ep = esnap_worker_epoch(t, i);
 
-		if (!smp_load_acquire(&batch->busy)) /* pairs with start_batch() */
-			continue;
-		busy = true;
-		if (time_after_eq(jiffies, READ_ONCE(batch->started) + STORE_TIMEOUT))
-			esnap_fail(batch->epoch, -ETIMEDOUT,
-				   "the COW file's device does not answer");
+		if (ep)
+			busy |= watch_reads(ep);
 	}
 	if (busy)
-		schedule_delayed_work(&land->watchdog, STORE_TIMEOUT / 4);
+		schedule_delayed_work(&t->land.watchdog, TIMEOUT / 4);
+}
+
+void esnap_land_watch(struct esnap_tracker *t)
+{
+	schedule_delayed_work(&t->land.watchdog, TIMEOUT);
 }
 
 void esnap_land_add(struct esnap_save *save)

@@ -42,6 +42,9 @@ void esnap_land_exit(struct esnap_tracker *t);
 /* Takes over a save whose read has ended well.  Process context. */
 void esnap_land_add(struct esnap_save *save);
 
+/* A read or a write for the snapshot has begun: it must end in time.  Any context. */
+void esnap_land_watch(struct esnap_tracker *t);
+
 /* Write what there is, however little.  Any context. */
 void esnap_land_flush(struct esnap_tracker *t);
 

@@ -177,7 +177,11 @@ static struct esnap_save *start_save(struct esnap_epoch *ep, struct bio *held, u
 		sectors -= len >> SECTOR_SHIFT;
 	}
 	ep->nr_reserved += save->nr;
-	ep->nr_reading++;
+	if (!ep->nr_reading) {
+		WRITE_ONCE(ep->read_at, jiffies);
+		esnap_land_watch(t);
+	}
+	smp_store_release(&ep->nr_reading, ep->nr_reading + 1); /* pairs with watch_reads() */
 	save->saver = current;
 	esnap_save_insert(save);
 	submit_bio(bio);
