@@ -94,9 +94,13 @@ void esnap_mount_after_shutdown(struct super_block *sb)
 /* Its device by name; whether it is the same disk is for the activation to say. */
 static bool expects(const struct esnap_tracker *t, const struct super_block *sb)
 {
-	return !READ_ONCE(t->current_epoch->error) && t->dev == sb->s_bdev->bd_dev &&
-	       (t->phase == ESNAP_DORMANT || t->phase == ESNAP_UNVERIFIED ||
-		(t->phase == ESNAP_MOVING && t->sb != sb));
+	if (t->dev != sb->s_bdev->bd_dev)
+		return false;
+	/* One that has failed, too, may have a write to its COW file under way still. */
+	if (t->phase == ESNAP_MOVING)
+		return t->sb != sb;
+	return !READ_ONCE(t->current_epoch->error) &&
+	       (t->phase == ESNAP_DORMANT || t->phase == ESNAP_UNVERIFIED);
 }
 
 void esnap_mount_begun(struct super_block *sb)

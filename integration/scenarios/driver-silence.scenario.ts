@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// An origin of which a part does not answer, below a file or below the COW file: what does not need it goes on, in the end
+// without the snapshot, and nothing is given away that is still to be written to.
+import assert from 'node:assert/strict';
+import { useVm } from '../harness/scenario.js';
+import { info, ioctl, loadDriver, mkfs, states, tests } from './driver.js';
+
+// A flush of a mapped device waits for all of its parts.
+const mount = 'mount -t ext4 -o nobarrier';
+
+describe('an origin of which a part does not answer', () => {
+  const vm = useVm({
+    name: 'silence',
+    disks: [
+      { name: 'one', sizeMib: 64 },
+      { name: 'two', sizeMib: 64 },
+    ],
+  });
+
+  before(async () => {
+    await loadDriver(vm());
+    await vm().sh('modprobe -a dm-mod dm-flakey');
+  });
+
+  /** A filesystem on a device that lies on a disk, as other devices of the same place do: its parts can be moved to these. */
+  class Origin {
+    readonly device: string;
+    readonly directory: string;
+    readonly disk: string;
+
+    constructor(
+      readonly name: string,
+      readonly minor: number,
+    ) {
+      this.device = `/dev/mapper/${name}`;
+      this.directory = `/t/${name}`;
+      this.disk = vm().disk(name);
+    }
+
+    async setUp(): Promise<void> {
+      await this.#make(this.name, 'linear', '');
+      await this.#make(`${this.name}-silent`, 'linear', '');
+      await this.#make(`${this.name}-failing`, 'flakey', '0 3600 1 error_writes');
+      await vm().sh(
+        `${mkfs('ext4', this.device, '-b 4096')} && mkdir -p ${this.directory} && ${mount} ${this.device} ${this.directory}`,
+      );
+      await vm().sh(
+        `cd ${this.directory} && for file in old other; do head -c 4M /dev/urandom > $file; done; sync`,
+      );
+      await ioctl(vm(), 'setup', this.device, `${this.directory}/cow`, this.minor, 16);
+    }
+
+    async #make(name: string, target: string, options: string): Promise<void> {
+      await vm().sh(
+        `dmsetup create ${name} --table "0 $(blockdev --getsz ${this.disk}) ${target} ${this.disk} 0 ${options}" && udevadm settle`,
+      );
+    }
+
+    /** The first MiB of a file lies on a device that does not answer, and the rest on one that answers if `rest` is none. */
+    async silence(file: string, rest?: 'failing'): Promise<void> {
+      const { name, disk, directory } = this;
+      const mib = 2048;
+      const others = rest === undefined ? disk : `/dev/mapper/${name}-${rest}`;
+      await vm().sh(
+        `${tests}/imagecheck extents ${directory}/${file} | awk '{ print $1, $2, at + 0; at += $2 }' | sort -n |
+         awk -v size=$(blockdev --getsz ${disk}) '
+           function part(to, on) { if (to > at) { print at + 0, to - at, "linear", on, at + 0; at = to } }
+           { part($1, "${disk}"); if ($3 < ${mib}) part($1 + ($2 < ${mib} - $3 ? $2 : ${mib} - $3), "/dev/mapper/${name}-silent"); part($1 + $2, "${others}") }
+           END { part(size, "${disk}") }' > /tmp/table &&
+         dmsetup suspend --nolockfs ${name} && dmsetup load ${name} /tmp/table && dmsetup resume ${name}`,
+      );
+      await vm().sh(`dmsetup suspend --nolockfs ${name}-silent`);
+      if (rest !== undefined) await vm().sh(`dmsetup suspend --nolockfs ${name}-${rest}`);
+    }
+
+    async answer(part: 'silent' | 'failing'): Promise<void> {
+      await vm().sh(`dmsetup resume ${this.name}-${part}`);
+    }
+
+    /** Nothing holds the origin any more, and its filesystem is sound. */
+    async tearDown(): Promise<void> {
+      const { name, disk, device, directory } = this;
+      await vm().sh(
+        `dmsetup suspend --nolockfs ${name} && dmsetup load ${name} --table "0 $(blockdev --getsz ${disk}) linear ${disk} 0" && dmsetup resume ${name}`,
+      );
+      await ioctl(vm(), 'destroy', this.minor);
+      await vm().sh(
+        `umount ${directory} && e2fsck -fn ${device} && udevadm settle && dmsetup remove --retry ${name} ${name}-silent ${name}-failing`,
+      );
+    }
+  }
+
+  /** Starts a command whose exit status is in /tmp/NAME when it has ended. */
+  function inBackground(name: string, command: string): string {
+    return `rm -f /tmp/${name}; { ${command}; echo $? > /tmp/${name}; } < /dev/null > /dev/null 2>&1 &`;
+  }
+
+  it('is not given to who mounts it again while its snapshot that has failed writes to it', async () => {
+    const origin = new Origin('one', 0);
+    await origin.setUp();
+    await origin.silence('cow', 'failing');
+    // The saves begin in the first part of the COW file, which is silent, and go on in the part that fails later.
+    await vm().sh(
+      'head -c 2M /dev/urandom | dd of=/t/one/old bs=1M oflag=direct iflag=fullblock conv=notrunc status=none',
+    );
+    await vm().sh(inBackground('umount', 'umount /t/one'));
+    await vm().sh(
+      'until grep -q esnap_copy_drain /proc/$(pgrep -x umount)/stack; do test ! -e /tmp/umount || exit 1; sleep 0.1; done',
+    );
+    await origin.answer('failing');
+    await vm().sh(
+      `until ${tests}/ioctl-tool info 0 | grep -q '"error":-5'; do test ! -e /tmp/umount || exit 1; sleep 0.1; done`,
+    );
+    await vm().sh(inBackground('mount', `${mount} /dev/mapper/one /t/one`));
+    // Later kernels do not let it come as far as to us.
+    await vm().sh(
+      `until test -e /tmp/mount || grep -Eq 'esnap_tracker_take|super_lock|grab_super|sget' /proc/$(pgrep -x mount)/stack; do sleep 0.1; done
+       test ! -e /tmp/mount && test ! -e /tmp/umount`,
+    );
+    await origin.answer('silent');
+    await vm().sh(
+      'until test -s /tmp/umount && test -s /tmp/mount; do sleep 0.1; done; test "$(cat /tmp/umount /tmp/mount)" = "$(printf "0\\n0")"',
+    );
+    const { state, error } = await info(vm(), 0);
+    assert.deepEqual([state, error], [states.snapshot, -5]);
+    await vm().sh('sha256sum /t/one/old /t/one/other && rm /t/one/cow && sync');
+    await origin.tearDown();
+  });
+
+  it('fails its snapshot after two minutes, and writes elsewhere go on', async () => {
+    const reads = new Origin('one', 0);
+    const stores = new Origin('two', 1);
+    await reads.setUp();
+    await stores.setUp();
+    // The kernel would tell of who waits for so long.
+    await vm().sh(
+      'echo 1 > /sys/module/elastio_snap/parameters/pending_max_mib; sysctl -qw kernel.hung_task_timeout_secs=0',
+    );
+    await reads.silence('old');
+    await stores.silence('cow');
+    const overwrite = (file: string, mib: number): string =>
+      `dd if=/dev/urandom of=${file} bs=1M count=${mib} iflag=fullblock oflag=direct conv=notrunc status=none`;
+    // As many reads are under way as may be in memory.
+    await vm().sh(inBackground('silent', overwrite('/t/one/old', 1)));
+    await Promise.all(
+      [[reads, '/t/one/other'] as const, [stores, '/t/two/old'] as const].map(
+        async ([origin, file]) => {
+          await vm().sh(overwrite(file, 4), { timeoutMs: 400_000 });
+          assert.equal((await info(vm(), origin.minor)).error, -110);
+        },
+      ),
+    );
+    await vm().sh('test ! -e /tmp/silent');
+    await reads.answer('silent');
+    await stores.answer('silent');
+    await vm().sh('until test -s /tmp/silent; do sleep 0.1; done; grep -x 0 /tmp/silent');
+    await reads.tearDown();
+    await stores.tearDown();
+    await vm().sh('echo 64 > /sys/module/elastio_snap/parameters/pending_max_mib');
+  });
+});
