@@ -19,6 +19,7 @@
  */
 struct lost {
 	struct list_head list;
+	/* 0: another origin has the number now. */
 	dev_t dev;
 	/* 0: not known. */
 	u64 fingerprint;
@@ -27,37 +28,70 @@ struct lost {
 /* Outer lock. */
 static LIST_HEAD(all_lost);
 
-static struct lost *find_lost(const struct esnap_tracker *t)
+/* Are they of one origin, as far as that can be known? */
+static bool is_same_origin(const struct esnap_tracker *t, dev_t dev, u64 fingerprint)
 {
+	return t->dev == dev || (t->fingerprint && t->fingerprint == fingerprint);
+}
+
+/* Has it recorded what a COW file on disk does not know of, or failed to? */
+static bool recorded_in_vain(const struct esnap_tracker *t)
+{
+	const struct esnap_epoch *ep = t->current_epoch;
+	bool unverified = t->state & ELASTIO_SNAP_STATE_UNVERIFIED;
+
+	/* The COW file of an active tracker goes; that of a dormant one is unclean. */
+	return READ_ONCE(ep->error) || t->stale ||
+	       (unverified && atomic64_read(&ep->index.nr_changed));
+}
+
+/* Did changes of its origin come before it that its COW file does not know of? */
+static bool has_lost(const struct esnap_tracker *t)
+{
+	const struct esnap_tracker *other;
 	struct lost *lost;
+	unsigned int i;
 
 	lockdep_assert_held(&esnap_outer_lock);
 	list_for_each_entry(lost, &all_lost, list)
-		if (lost->dev == t->dev ||
-		    (t->fingerprint && lost->fingerprint == t->fingerprint))
-			return lost;
-	return NULL;
+		if (is_same_origin(t, lost->dev, lost->fingerprint))
+			return true;
+	for (i = 0; i < esnap_max_devices; i++) {
+		other = esnap_registry_get(i);
+		if (other && is_same_origin(t, other->dev, other->fingerprint) &&
+		    recorded_in_vain(other))
+			return true;
+	}
+	return false;
 }
 
+/* What it was before is not it any more; another disk may have had its number. */
 void esnap_reload_renew(const struct esnap_tracker *t)
 {
-	struct lost *lost = find_lost(t);
+	struct lost *lost, *next;
 
-	if (lost)
+	lockdep_assert_held(&esnap_outer_lock);
+	list_for_each_entry_safe(lost, next, &all_lost, list) {
+		if (lost->dev != t->dev)
+			continue;
+		lost->dev = 0;
+		if (lost->fingerprint)
+			continue;
 		list_del(&lost->list);
-	kfree(lost);
+		kfree(lost);
+	}
 }
 
 void esnap_reload_forget(const struct esnap_tracker *t)
 {
-	const struct esnap_epoch *ep = t->current_epoch;
-	bool unverified = t->state & ELASTIO_SNAP_STATE_UNVERIFIED;
 	struct lost *lost;
 
-	/* The COW file of an active tracker goes; that of a dormant one is unclean. */
-	if (find_lost(t) || (!READ_ONCE(ep->error) && !t->stale &&
-			     !(unverified && atomic64_read(&ep->index.nr_changed))))
+	lockdep_assert_held(&esnap_outer_lock);
+	if (!recorded_in_vain(t))
 		return;
+	list_for_each_entry(lost, &all_lost, list)
+		if (lost->dev == t->dev && lost->fingerprint == t->fingerprint)
+			return;
 	lost = kmalloc(sizeof(*lost), GFP_KERNEL | __GFP_NOFAIL);
 	lost->dev = t->dev;
 	lost->fingerprint = t->fingerprint;
@@ -196,7 +230,7 @@ static int reload(const struct esnap_reload *r)
 	if (err)
 		goto err_epoch;
 	/* A mount finds it only when it is registered: nobody has asked yet. */
-	t->stale = find_lost(t);
+	t->stale = has_lost(t);
 	mutex_lock(&esnap_inner_lock);
 	esnap_registry_set(t->minor, t);
 	mutex_unlock(&esnap_inner_lock);
