@@ -8,6 +8,7 @@
 #include "hook.h"
 #include "image.h"
 #include "registry.h"
+#include "seal.h"
 #include "tracker.h"
 
 u64 esnap_tracker_cache(const struct esnap_tracker *t)
@@ -52,6 +53,9 @@ static void stop(struct esnap_tracker *t, struct super_block *sb)
 	if (t->stopped)
 		return;
 	t->stopped = true;
+	/* Or else the file could come back with a power failure, and be believed. */
+	if (sb && esnap_seal_open(ep))
+		pr_warn("COW file %s says still that it is complete\n", ep->cow_path);
 	xchg(&ep->mode, ESNAP_PASS);
 	esnap_registry_unpublish(t);
 	if (t->image)
@@ -197,7 +201,10 @@ static int transition_inc(struct esnap_tracker *t, struct super_block *sb)
 
 	if (READ_ONCE(ep->error) || !esnap_tracker_is_snapshot(t) || !sb)
 		return -EINVAL;
-	err = esnap_image_claim(t->image);
+	/* Here, since a change that comes while the store is closed could not do that. */
+	err = esnap_seal_open(ep);
+	if (!err)
+		err = esnap_image_claim(t->image);
 	if (err)
 		return err;
 	esnap_image_remove(t->image);
@@ -239,6 +246,10 @@ static int transition_snap(struct esnap_tracker *t, struct super_block *sb, cons
 
 	if (READ_ONCE(old->error) || esnap_tracker_is_snapshot(t) || !sb)
 		return -EINVAL;
+	/* To open it later would be a write that the new one does not see. */
+	err = esnap_seal_open(old);
+	if (err)
+		return err;
 	new = esnap_epoch_create(t, sb, cow, cow_size_mib, old->seqid + 1, old->uuid);
 	if (IS_ERR(new))
 		return PTR_ERR(new);

@@ -59,7 +59,7 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
   });
   afterEach(async () => {
     await vm().run(
-      `for d in /t; do while umount $d 2> /dev/null; do :; done; done; blockdev --setrw ${origin}; ${tests}/ioctl-tool destroy 0`,
+      `for d in /t /b; do while umount $d 2> /dev/null; do :; done; done; blockdev --setrw ${origin}; for n in 0 1; do ${tests}/ioctl-tool destroy $n; done`,
     );
     assert.equal(await tryIoctl(vm(), 'info', 0), 'ENOENT');
   });
@@ -271,6 +271,85 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
     await vm().sh('umount /l && losetup -d /dev/loop6 && rm /var/tmp/disk');
   });
 
+  /** A block of a file on a filesystem, at which it can be written unnoticed by that. */
+  async function spareBlock(directory: string): Promise<string> {
+    const file = `${directory}/spare`;
+    await vm().sh(`dd if=/dev/zero of=${file} bs=1M count=4 conv=fsync status=none`);
+    return firstSector(await vm().sh(`${tests}/imagecheck extents ${file}`));
+  }
+
+  const writeRaw = (device: string, sector: string, bytes = 4096): string =>
+    `dd if=/dev/urandom of=${device} bs=4k seek=$((${sector} * 512)) count=${bytes} iflag=count_bytes oflag=direct,seek_bytes status=none`;
+
+  it('is not taken up again beside another one that has recorded something, but that one is', async () => {
+    const spare = await spareBlock('/t');
+    await unloadAndLoad();
+    await ioctl(vm(), 'reload-snap', origin, '/cow1', 1);
+    await vm().sh(writeRaw(origin, spare));
+    await announce('snapshot');
+    await vm().sh(`mount ${origin} /t`);
+    assert.equal((await info(vm(), 0)).error, -116);
+    const { state, error } = await info(vm(), 1);
+    assert.deepEqual([state, error], [states.snapshot, 0]);
+    await vm().sh(`${tests}/imagecheck same /dev/elastio-snap1 ${copy}`);
+    await ioctl(vm(), 'destroy', 1);
+  });
+
+  it('is not taken up again beside another one that could not record everything', async () => {
+    const spare = await spareBlock('/t');
+    await unloadAndLoad();
+    await ioctl(vm(), 'reload-snap', origin, '/cow1', 1);
+    await vm().sh('echo 1 > /sys/module/elastio_snap/parameters/pending_max_mib');
+    await vm().sh(writeRaw(origin, spare, 4 << 20));
+    await vm().sh('echo 64 > /sys/module/elastio_snap/parameters/pending_max_mib');
+    assert.equal((await info(vm(), 1)).error, -12);
+    await announce('snapshot');
+    await vm().sh(`mount ${origin} /t`);
+    assert.equal((await info(vm(), 0)).error, -116);
+    await ioctl(vm(), 'destroy', 1);
+  });
+
+  it('is not taken for another one that had its device number, before it or after it', async () => {
+    const dm = '/dev/mapper/number';
+    const withNumber = async (disk: string, work: () => Promise<void>): Promise<void> => {
+      await vm().sh(
+        `modprobe dm-mod && dmsetup create number --major $(awk '$2 == "device-mapper" { print $1 }' /proc/devices) --minor 40 --table "0 $(blockdev --getsz ${disk}) linear ${disk} 0" && udevadm settle`,
+      );
+      await work();
+      await vm().sh('udevadm settle && dmsetup remove --retry number');
+    };
+    const forgetWrite = async (disk: string, path: string, sector: string): Promise<void> =>
+      withNumber(disk, async () => {
+        await ioctl(vm(), 'reload-snap', dm, path, 1);
+        await vm().sh(writeRaw(dm, sector));
+        await ioctl(vm(), 'destroy', 1);
+      });
+    const spare = await spareBlock('/t');
+    await mountExt4(vm(), copy, '/b', '-b 4096');
+    const spareOfCopy = await spareBlock('/b');
+    await ioctl(vm(), 'setup', copy, '/b/cow', 1, 8);
+    await vm().sh('umount /b');
+    await unloadAndLoad();
+
+    await forgetWrite(origin, '/cow1', spare);
+    await forgetWrite(copy, '/cow', spareOfCopy);
+    await ioctl(vm(), 'reload-snap', copy, '/cow', 1);
+    await vm().sh(`mount ${copy} /b`);
+    assert.equal((await info(vm(), 1)).error, -116);
+    await ioctl(vm(), 'destroy', 1);
+    await vm().sh('umount /b');
+
+    await withNumber(copy, async () => {
+      await vm().sh(`mount ${dm} /b`);
+      await ioctl(vm(), 'setup', dm, '/b/new', 1, 8);
+      await ioctl(vm(), 'destroy', 1);
+      await vm().sh('umount /b');
+    });
+    await announce('snapshot');
+    await vm().sh(`mount ${origin} /t`);
+    assert.equal((await info(vm(), 0)).error, -116);
+  });
+
   it('fails when a new snapshot is set up beside it', async () => {
     await unloadAndLoad();
     await announce('snapshot');
@@ -383,6 +462,19 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
     assert.equal(await vm().sh(`sha256sum ${copy}`), before);
     await ioctl(vm(), 'destroy', 0);
     await vm().sh('udevadm settle; dmsetup remove sized');
+  });
+
+  it('fails when it was destroyed while the machine went down, and its COW file came back with a power failure', async () => {
+    const spare = await spareBlock('/t');
+    await vm().sh(
+      `mount -o remount,commit=600 /t && sync && insmod ${tests}/elio-test.ko reboot_delay_s=5
+       { until dmesg | grep -q 'the machine goes down in'; do sleep 0.1; done; ${tests}/ioctl-tool destroy 0 && ${writeRaw(origin, spare)}; } < /dev/null > /dev/null 2>&1 &`,
+    );
+    await vm().reboot();
+    await loadDriver(vm());
+    await announce('snapshot');
+    await vm().sh(`mkdir -p /t && mount ${origin} /t && test -e /t/cow1`);
+    assert.equal((await info(vm(), 0)).error, -22);
   });
 
   it('fails when the power failed, since then its COW file was not closed', async () => {
