@@ -286,6 +286,25 @@ void esnap_epoch_shrink(struct esnap_epoch *ep)
 	esnap_map_free(map);
 }
 
+void esnap_epoch_mark_store_of(struct esnap_epoch *ep, const struct esnap_epoch *other)
+{
+	const struct esnap_map *map = rcu_dereference_protected(other->store.map, true);
+	struct esnap_bitmap *bm = &ep->index.changes.changed;
+	u32 i;
+
+	for (i = 0; i < map->nr; i++) {
+		const struct esnap_extent *e = &map->by_disk[i];
+		u64 first = e->disk_sector >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
+		u64 last = (e->disk_sector + e->nr_sectors - 1) >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
+
+		if (esnap_bitmap_prepare(bm, first, last)) {
+			esnap_fail(ep, -ENOMEM, "no memory for the change bitmap");
+			return;
+		}
+		esnap_index_mark(&ep->index, bm, first, last);
+	}
+}
+
 int esnap_epoch_write_out(struct esnap_epoch *ep, const char *neighbour)
 {
 	struct dentry *dentry = dget(ep->cowfile.dentry);

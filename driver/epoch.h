@@ -123,6 +123,12 @@ void esnap_epoch_unpublish(struct esnap_epoch *ep);
  */
 void esnap_epoch_shrink(struct esnap_epoch *ep);
 
+/*
+ * All sectors of @other's COW file have changed since @ep's instant, as far as is
+ * known.  @ep is incremental; both are of one tracker.  Sleeps.
+ */
+void esnap_epoch_mark_store_of(struct esnap_epoch *ep, const struct esnap_epoch *other);
+
 /* What the header of the COW file is to say now. */
 void esnap_epoch_header(const struct esnap_epoch *ep, u32 flags, struct esnap_header *header);
 

@@ -290,6 +290,8 @@ static int transition_snap(struct esnap_tracker *t, struct super_block *sb, cons
 
 err_published:
 	esnap_epoch_unpublish(new);
+	/* What was stored there the old one has let pass. */
+	esnap_epoch_mark_store_of(old, new);
 err_image:
 	esnap_image_remove(image);
 err_epoch:
