@@ -4,7 +4,8 @@
  *
  * Between the hook and the disk's driver submitters do not sleep, so that after a
  * grace period of tasks they have entered it; but for those whom io.max throttles,
- * or who find the queue frozen.  A kernel without preemption has no grace periods of
+ * who find the queue frozen, or who wait for memory on the way, to split or encrypt
+ * what they write.  A kernel without preemption has no grace periods of
  * tasks, and its submitters may be rescheduled on the way: a raw writer who does not
  * get a processor again until all of this is done is not waited for there.
  *
