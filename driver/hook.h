@@ -14,7 +14,10 @@ void esnap_hook_put(void);
 void esnap_hook_begin_frame(void);
 void esnap_hook_end_frame(void);
 
-/* Waits until no frame of ours is on any stack; for ever if a hook could not be taken away.  Sleeps. */
+/*
+ * Waits until no frame of ours is on any stack; for ever, if a hook could not be
+ * taken away.  Sleeps.
+ */
 void esnap_hook_wait_frames(void);
 
 #endif /* ESNAP_HOOK_H */
