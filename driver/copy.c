@@ -250,8 +250,7 @@ static void finish_read(struct esnap_tracker *t, struct esnap_save *save,
 	struct esnap_epoch *ep = save->epoch;
 	struct bio *bio;
 
-	WRITE_ONCE(ep->read_at, jiffies);
-	smp_store_release(&ep->nr_reading, ep->nr_reading - 1); /* pairs with watch_reads() */
+	WRITE_ONCE(ep->nr_reading, ep->nr_reading - 1);
 	if (!ep->nr_reading && READ_ONCE(ep->seal) != ESNAP_OPEN)
 		esnap_copy_wake(&t->copy);
 	if (save->status)

@@ -206,7 +206,7 @@ static bool watch_batch(struct esnap_batch *batch)
 /* Is old content being read? */
 static bool watch_reads(struct esnap_epoch *ep)
 {
-	if (!smp_load_acquire(&ep->nr_reading)) /* pairs with start_save(), finish_read() */
+	if (!smp_load_acquire(&ep->nr_reading)) /* pairs with start_save() */
 		return false;
 	if (is_late(READ_ONCE(ep->read_at)))
 		esnap_fail(ep, -ETIMEDOUT, "its device does not answer");

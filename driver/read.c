@@ -63,6 +63,7 @@ static void end_read(struct bio *bio)
 	bool own;
 
 	save->status = bio->bi_status;
+	WRITE_ONCE(save->epoch->read_at, jiffies);
 	if (bio == &save->inline_bio)
 		bio_uninit(bio);
 	else
@@ -177,11 +178,10 @@ static struct esnap_save *start_save(struct esnap_epoch *ep, struct bio *held, u
 		sectors -= len >> SECTOR_SHIFT;
 	}
 	ep->nr_reserved += save->nr;
-	if (!ep->nr_reading) {
+	if (!ep->nr_reading)
 		WRITE_ONCE(ep->read_at, jiffies);
-		esnap_land_watch(t);
-	}
 	smp_store_release(&ep->nr_reading, ep->nr_reading + 1); /* pairs with watch_reads() */
+	esnap_land_watch(t);
 	save->saver = current;
 	esnap_save_insert(save);
 	submit_bio(bio);
