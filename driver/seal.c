@@ -33,8 +33,15 @@ static bool says_clean(const struct esnap_epoch *ep)
 
 static int write_dirty(struct esnap_epoch *ep)
 {
+	int err;
+
 	esnap_header_set_flags(page_address(ep->header), flags_of(ep));
-	return write_header(ep);
+	err = write_header(ep);
+	/* As far as is known the disk says so still: whoever comes next must try it, too. */
+	if (err)
+		esnap_header_set_flags(page_address(ep->header),
+				       flags_of(ep) | ELASTIO_SNAP_COW_CLEAN);
+	return err;
 }
 
 static int write_clean(struct esnap_epoch *ep)
