@@ -110,33 +110,39 @@ static inline int esnap_try_thaw(struct super_block *sb)
 #endif
 }
 
-/* Undoes esnap_freeze(); an error: somebody else had thawed the filesystem. */
+/*
+ * Undoes esnap_freeze(); an error: somebody else had thawed the filesystem.
+ *
+ * Where a freeze is counted in the device, it counts as frozen still then, and
+ * could not be mounted any more.  To freeze the filesystem again for a thaw that
+ * counts would lose against who waits to thaw it: so what was thawed is not counted.
+ * SysRq-J thaws by the device, and has counted that itself: who freezes it after
+ * that, by the device, is counted for himself.
+ */
 static inline int esnap_thaw(struct super_block *sb)
 {
-	int err = esnap_try_thaw(sb);
+#if defined(HAVE_FREEZE_SUPER_OWNER) || defined(HAVE_FREEZE_SUPER_HOLDER)
+	return esnap_try_thaw(sb);
+#else
+	struct block_device *bdev = sb->s_bdev;
+	bool counted;
+	int err;
 
-#if !defined(HAVE_FREEZE_SUPER_OWNER) && !defined(HAVE_FREEZE_SUPER_HOLDER)
-	/*
-	 * Then the device counts as frozen still, and could not be mounted any more.
-	 * To freeze the filesystem again for a thaw that counts would lose against
-	 * who waits to thaw it: so what is not frozen is not counted.  SysRq-J thaws
-	 * by the device, and has counted that itself.  Who has frozen it meanwhile by
-	 * the device is counted for himself, and freezes under the mutex.
-	 */
-	if (err) {
-		struct block_device *bdev = sb->s_bdev;
-
+	mutex_lock(&bdev->bd_fsfreeze_mutex);
+	counted = bdev->bd_fsfreeze_count > 0;
+	mutex_unlock(&bdev->bd_fsfreeze_mutex);
+	err = esnap_try_thaw(sb);
+	if (err && counted) {
 		mutex_lock(&bdev->bd_fsfreeze_mutex);
-		if (READ_ONCE(sb->s_writers.frozen) == SB_UNFROZEN &&
-		    bdev->bd_fsfreeze_count > 0 && !--bdev->bd_fsfreeze_count) {
+		if (bdev->bd_fsfreeze_count > 0 && !--bdev->bd_fsfreeze_count) {
 #if defined(HAVE_FREEZE_BDEV_INT)
 			bdev->bd_fsfreeze_sb = NULL;
 #endif
 		}
 		mutex_unlock(&bdev->bd_fsfreeze_mutex);
 	}
-#endif
 	return err;
+#endif
 }
 
 /* Waits until all requests that have entered the queue have ended. */
