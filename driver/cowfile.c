@@ -319,12 +319,6 @@ void esnap_cowfile_abandon(struct esnap_cowfile *cf)
 
 /* --- creation -------------------------------------------------------------- */
 
-/* By others than us, who may write, too. */
-static bool is_open_for_reading(const struct inode *inode)
-{
-	return atomic_read(&inode->i_readcount) > 0;
-}
-
 /* Is the file empty, or a COW file that nobody uses? */
 static int may_take_over(struct file *file)
 {
@@ -332,8 +326,6 @@ static int may_take_over(struct file *file)
 	loff_t pos = 0;
 	ssize_t got;
 
-	if (is_open_for_reading(file_inode(file)))
-		return -EBUSY;
 	if (!i_size_read(file_inode(file)))
 		return 0;
 	got = kernel_read(file, &magic, sizeof(magic), &pos);
@@ -343,6 +335,17 @@ static int may_take_over(struct file *file)
 				     le32_to_cpu(magic) == ELASTIO_SNAP_COW_MAGIC_RAW))
 		return 0;
 	return -EEXIST;
+}
+
+/* @file is ours, open for writing: has somebody else the file open? */
+static int check_users(struct file *file, const char *path)
+{
+	struct inode *inode = file_inode(file);
+
+	if (!atomic_read(&inode->i_readcount) && atomic_read(&inode->i_writecount) <= 1)
+		return 0;
+	pr_err("COW file %s cannot be used: somebody has it open\n", path);
+	return -EBUSY;
 }
 
 /*
@@ -360,11 +363,13 @@ static int make_private(struct dentry *dentry)
 	struct inode *inode = d_inode(dentry);
 	int err;
 
+	if (!sb_start_write_trylock(inode->i_sb))
+		return -EBUSY;
 	inode_lock(inode);
 	err = esnap_change_attributes(dentry, &attr);
 	inode_unlock(inode);
-	/* Who has opened it before goes on reading it. */
-	return err ?: is_open_for_reading(inode) ? -EBUSY : 0;
+	sb_end_write(inode->i_sb);
+	return err;
 }
 
 /* O_NONBLOCK: a FIFO or a device at that path must not make us wait. */
@@ -477,9 +482,9 @@ int esnap_cowfile_create(struct esnap_cowfile *cf, const char *path,
 	if (!created) {
 		err = may_take_over(file);
 		if (!err)
+			err = check_users(file, path);
+		if (!err)
 			err = make_private(dentry);
-		if (err == -EBUSY)
-			pr_err("COW file %s cannot be used: somebody has it open\n", path);
 		if (!err)
 			err = vfs_truncate(&file->f_path, 0);
 		if (err)
@@ -505,6 +510,9 @@ int esnap_cowfile_create(struct esnap_cowfile *cf, const char *path,
 		goto err_path;
 	/* Until there were blocks the flags could be changed. */
 	err = check_usable(dentry, file, path);
+	/* Who had opened it before it was private goes on reading it. */
+	if (!err && !created)
+		err = check_users(file, path);
 	if (err)
 		goto err_pin;
 	extents = esnap_extents_map(inode, size, nr_sectors);
