@@ -26,7 +26,9 @@ describe('the index', () => {
     origin = vm().disk('origin');
   });
   afterEach(async () => {
-    await vm().run(`umount /image; ${tests}/ioctl-tool destroy 0; umount /t`);
+    await vm().run(
+      `umount /image; ${tests}/ioctl-tool destroy 0; umount /t; if test -e /dev/mapper/index; then dmsetup remove --retry index; fi`,
+    );
   });
 
   async function cowContent(path: string): Promise<CowContent> {
@@ -176,28 +178,30 @@ describe('the index', () => {
     );
     await mountExt4(vm(), mapped, '/t', '-b 4096');
     await vm().sh('head -c 64M /dev/urandom > /t/old && sync');
-    const [[oldSector] = [0]] = await extentsOf('/t/old');
+    const [[first, nr] = [0, 0]] = await extentsOf('/t/old');
     await ioctl(vm(), 'setup', mapped, '/t/cow', 0, 8, 1);
     const cow = await extentsOf('/t/cow');
-    // Two blocks, one behind the other, and then so many other pages of the index that theirs leaves the cache.
-    const block = oldSector / blockSectors;
+    // Two blocks in a page of the index that is the file's alone, and then so many other pages that theirs leaves the cache.
     const entries = 512;
+    const block = (Math.floor(first / blockSectors / entries) + 1) * entries + 7;
+    const others = Math.floor((first + nr) / blockSectors / entries) - block / entries;
+    assert.ok(others > 4, `${first} ${nr}`);
     const end = cow.reduce((sum, [, nr]) => sum + nr, 0) / blockSectors;
     let page = (1 + Math.floor(block / entries)) * blockSectors;
-    for (const [first, nr] of cow) {
-      if (page < nr) {
-        page += first;
+    for (const [sector, count] of cow) {
+      if (page < count) {
+        page += sector;
         break;
       }
-      page -= nr;
+      page -= count;
     }
-    assert.ok(block % entries < entries - 1);
-    const overwrite = 'dd if=/dev/urandom of=/t/old bs=4k oflag=direct conv=notrunc status=none';
+    const overwrite = (count: number, at: string): string =>
+      `dd if=/dev/urandom of=/t/old bs=4k count=${count} seek=$((${block - first / blockSectors} + ${at})) oflag=direct conv=notrunc status=none`;
     const read = `dd if=${origin} bs=512 skip=${page} count=8 iflag=direct status=none`;
     const entry = `${read} | od -A n -t u8 -j ${(block % entries) * 8} -N 8`;
-    await vm().sh(`${overwrite} count=2`);
+    await vm().sh(overwrite(2, '0'));
     await vm().sh(
-      `until test $(${entry}) -gt 1; do for n in $(seq 1 31); do ${overwrite} count=1 seek=$((n * ${entries})); done; done`,
+      `until test $(${entry}) -gt 1; do for n in $(seq ${Math.floor(others)}); do ${overwrite(1, `n * ${entries}`)}; done; done`,
     );
     for (const damaged of [[end], [2 ** 40], [end - 1, end]]) {
       const bytes = damaged
@@ -221,8 +225,6 @@ describe('the index', () => {
         `for n in 1 2 3 4; do dd if=/dev/elastio-snap0 of=/dev/null bs=4k skip=$((${block} + n * ${entries})) count=1 iflag=direct status=none; done`,
       );
     }
-    await ioctl(vm(), 'destroy', 0);
-    await vm().sh('umount /t && udevadm settle && dmsetup remove --retry index');
   });
 
   it('finds old content in a COW file of many extents', async () => {
