@@ -246,6 +246,17 @@ describe('each error of the driver', () => {
     await startAgent(vm);
   });
 
+  // Until the machine is restarted: nothing can come after it.
+  it('of a kernel that can track nothing any more', async () => {
+    await setUp();
+    await vm.sh('insmod /opt/elio/tests/elio-test.ko kill_ftrace=1');
+    await destroy();
+    await fails('SETUP_SNAP', 'ENODEV', setUp());
+    for (const mode of ['RELOAD_SNAP', 'RELOAD_INC'] as const)
+      await fails(mode, 'ENODEV', reload(mode, spare, 0));
+    await vm.sh('! test -e /t/cow');
+  });
+
   it('is one that was seen here', () => {
     const rows = Object.entries(ERROR_TABLE).flatMap(([name, errors]) =>
       Object.keys(errors).map((errno) => `${name} ${errno}`),

@@ -48,6 +48,7 @@ describe('errors of the driver', () => {
     assert.equal(meaning('TRANSITION_SNAP', 'EEXIST').reason, 'COW_FILE_EXISTS');
     assert.equal(meaning('TRANSITION_SNAP', 'ENOSPC').reason, 'NO_SPACE');
     assert.equal(meaning('TRANSITION_SNAP', 'ENOENT').reason, 'NO_SUCH_TRACKER');
+    assert.equal(meaning('TRANSITION_SNAP', 'ENODEV').reason, 'DEVICE_GONE');
     assert.equal(meaning('TRANSITION_SNAP', 'EINVAL').reason, 'WRONG_STATE');
   });
 

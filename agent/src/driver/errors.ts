@@ -41,6 +41,12 @@ const NEW_TRACKER: Readonly<Record<string, Meaning>> = {
     message:
       'minor {minor} is in use: leave the minor out, or take what `elioctl get-free-minor` prints',
   },
+  ENODEV: {
+    code: FAILED_PRECONDITION,
+    reason: 'CANNOT_TRACK',
+    message:
+      '{device} cannot be tracked: it is gone, or the kernel can track nothing any more until it is restarted; see the kernel log',
+  },
 };
 
 const RELOAD: Readonly<Record<string, Meaning>> = {
@@ -233,10 +239,15 @@ export const ERROR_TABLE: Readonly<
   },
 };
 
+/** What TRANSITION_SNAP says of the tracker, not of the COW file that it makes. */
+const OF_THE_TRACKER = ['ENOENT', 'ENODEV'];
+
 /** TRANSITION_SNAP makes a COW file as SETUP_SNAP does: the same errors mean the same. */
 function meaningOf(name: IoctlName, code: string): Meaning | undefined {
   const shared =
-    name === 'TRANSITION_SNAP' && code !== 'ENOENT' ? ERROR_TABLE.SETUP_SNAP[code] : undefined;
+    name === 'TRANSITION_SNAP' && !OF_THE_TRACKER.includes(code)
+      ? ERROR_TABLE.SETUP_SNAP[code]
+      : undefined;
   return ERROR_TABLE[name][code] ?? shared ?? ERROR_TABLE.DEFAULT[code];
 }
 

@@ -9,6 +9,7 @@ const CAUSES: Readonly<Record<string, string>> = {
   ENOMEM: `the kernel had no memory to hold what was to be saved: ${REMEDY}`,
   EIO: `a device gave an I/O error, or the blocks of the COW file were written by somebody else: see the kernel log, then ${REMEDY}`,
   ENODEV: `the origin is gone, or has another medium: ${REMEDY}`,
+  ETIMEDOUT: `a part of the origin did not answer for two minutes: see the kernel log, then ${REMEDY}`,
   ENOENT: `its COW file is not there: ${REMEDY}`,
   EINVAL: `its COW file was not closed, is damaged, or belongs to another origin: ${REMEDY}`,
   ESTALE: `the origin was written where nobody looked (another kernel, no module, another tracker, hibernation): ${REMEDY}`,

@@ -23,13 +23,13 @@ export async function diagnoseSetup(
   trackers: readonly TrackerInfo[],
 ): Promise<AgentError | undefined> {
   if (error.reason === 'SETUP_REFUSED') return diagnoseRefusal(attempt, trackers);
-  // The driver says EBUSY to a minor in use, and to a frozen filesystem.
+  // The driver says EBUSY to a minor in use, to a frozen filesystem, an open COW file, and functions that others have hooked.
   if (error.reason !== 'MINOR_IN_USE' || trackers.some((t) => t.minor === attempt.minor))
     return undefined;
   return new AgentError(
     status.ABORTED,
     'FILESYSTEM_BUSY',
-    `the filesystem of ${attempt.blockDevice} is frozen, or in use by another snapshot program: thaw it (fsfreeze -u), then try again`,
+    `the filesystem of ${attempt.blockDevice} is frozen (thaw it: fsfreeze -u), somebody has ${attempt.cowFile} open, or another snapshot program or a live patch is in the way: see the kernel log, then try again`,
     error.metadata,
   );
 }
