@@ -199,6 +199,10 @@ describe('the index', () => {
       `dd if=/dev/urandom of=/t/old bs=4k count=${count} seek=$((${block - first / blockSectors} + ${at})) oflag=direct conv=notrunc status=none`;
     const read = `dd if=${origin} bs=512 skip=${page} count=8 iflag=direct status=none`;
     const entry = `${read} | od -A n -t u8 -j ${(block % entries) * 8} -N 8`;
+    // What was in the place of the page before means nothing to the driver, but would to the loop below.
+    await vm().sh(
+      `dd if=/dev/zero of=${origin} bs=512 seek=${page} count=8 oflag=direct conv=notrunc status=none`,
+    );
     await vm().sh(overwrite(2, '0'));
     await vm().sh(
       `until test $(${entry}) -gt 1; do for n in $(seq ${Math.floor(others)}); do ${overwrite(1, `n * ${entries}`)}; done; done`,
