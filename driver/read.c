@@ -137,6 +137,7 @@ static struct esnap_save *start_save(struct esnap_epoch *ep, struct bio *held, u
 	int used = atomic_read(&t->save_pool.nr_pages);
 	u64 sectors, sector = first * ELASTIO_SNAP_BLOCK_SECTORS;
 	struct esnap_save *save;
+	bool first_read;
 	struct bio *bio;
 	u32 i;
 
@@ -178,10 +179,13 @@ static struct esnap_save *start_save(struct esnap_epoch *ep, struct bio *held, u
 		sectors -= len >> SECTOR_SHIFT;
 	}
 	ep->nr_reserved += save->nr;
-	if (!ep->nr_reading)
+	first_read = !ep->nr_reading;
+	if (first_read)
 		WRITE_ONCE(ep->read_at, jiffies);
 	smp_store_release(&ep->nr_reading, ep->nr_reading + 1); /* pairs with watch_reads() */
-	esnap_land_watch(t);
+	/* Later it goes on by itself as long as something is read. */
+	if (first_read)
+		esnap_land_watch(t);
 	save->saver = current;
 	esnap_save_insert(save);
 	submit_bio(bio);
