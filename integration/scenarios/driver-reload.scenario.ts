@@ -467,8 +467,8 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
   it('fails when it was destroyed while the machine went down, and its COW file came back with a power failure', async () => {
     const spare = await spareBlock('/t');
     await vm().sh(
-      `mount -o remount,commit=600 /t && sync && insmod ${tests}/elio-test.ko reboot_delay_s=5
-       { until dmesg | grep -q 'the machine goes down in'; do sleep 0.1; done; ${tests}/ioctl-tool destroy 0 && ${writeRaw(origin, spare)}; } < /dev/null > /dev/null 2>&1 &`,
+      `mount -o remount,commit=600 /t && sync && insmod ${tests}/elio-test.ko hold_reboot=1
+       { until dmesg | grep -q 'the machine goes down'; do sleep 0.1; done; ${tests}/ioctl-tool destroy 0 && ${writeRaw(origin, spare)}; echo 0 > /sys/module/elio_test/parameters/hold_reboot; } < /dev/null > /dev/null 2>&1 &`,
     );
     await vm().reboot();
     await loadDriver(vm());

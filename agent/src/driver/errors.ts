@@ -216,7 +216,7 @@ export const ERROR_TABLE: Readonly<
       code: ABORTED,
       reason: 'FILESYSTEM_BUSY',
       message:
-        'the filesystem of snapshot {minor} is frozen or being thawed by another process, or it is in snapshot mode already and its image is open: look at `elioctl info {minor}`, then try again',
+        'the filesystem of snapshot {minor} is frozen or being thawed by another process, somebody has {cow_file} open, or it is in snapshot mode already and its image is open: look at `elioctl info {minor}`, then try again',
     },
   },
   RECONFIGURE: {

@@ -9,7 +9,7 @@
  * write_same=DEVICE,SECTOR,NR: writes one page of 0xa5 all over some sectors, by
  *   the operation that kernels had for it until 5.17.
  * kill_ftrace=1: does to ftrace what it does to itself when it finds something wrong.
- * reboot_delay_s=N: when all others know that the machine goes down, it goes N seconds later.
+ * hold_reboot=1: when all others know that the machine goes down, it waits until this is 0.
  */
 #include <linux/blkdev.h>
 #include <linux/delay.h>
@@ -36,9 +36,9 @@ static bool kill_ftrace;
 module_param(kill_ftrace, bool, 0);
 MODULE_PARM_DESC(kill_ftrace, "shut down ftrace until the machine is restarted");
 
-static unsigned int reboot_delay_s;
-module_param(reboot_delay_s, uint, 0);
-MODULE_PARM_DESC(reboot_delay_s, "seconds by which a reboot is late, 0: not at all");
+static bool hold_reboot;
+module_param(hold_reboot, bool, 0600);
+MODULE_PARM_DESC(hold_reboot, "let no reboot go on");
 
 /* --- an IPMODIFY user ------------------------------------------------------ */
 
@@ -243,12 +243,13 @@ static int end_ftrace(void)
 	return 0;
 }
 
-/* --- a late reboot --------------------------------------------------------- */
+/* --- a reboot that waits --------------------------------------------------- */
 
 static int on_reboot(struct notifier_block *nb, unsigned long action, void *data)
 {
-	pr_info("the machine goes down in %u seconds\n", reboot_delay_s);
-	msleep(reboot_delay_s * 1000);
+	pr_info("the machine goes down\n");
+	while (READ_ONCE(hold_reboot))
+		msleep(20);
 	return NOTIFY_DONE;
 }
 
@@ -274,15 +275,14 @@ static int __init elio_test_init(void)
 		if (err && ipmodify)
 			end_redirect();
 	}
-	if (!err && reboot_delay_s)
+	if (!err)
 		register_reboot_notifier(&reboot_notifier);
 	return err;
 }
 
 static void __exit elio_test_exit(void)
 {
-	if (reboot_delay_s)
-		unregister_reboot_notifier(&reboot_notifier);
+	unregister_reboot_notifier(&reboot_notifier);
 	if (disk_mib)
 		remove_disk();
 	if (ipmodify)
