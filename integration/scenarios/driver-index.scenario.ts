@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { useVm } from '../harness/scenario.js';
 import { info, ioctl, loadDriver, mountExt4, mountXfs, tests, tryIoctl } from './driver.js';
+import { linear } from './mapped.js';
 
 const blockSectors = 8;
 
@@ -173,9 +174,7 @@ describe('the index', () => {
 
   it('gives errors where a page that went to the COW file came back damaged, and reads nothing behind its end', async () => {
     const mapped = '/dev/mapper/index';
-    await vm().sh(
-      `modprobe dm-mod && dmsetup create index --table "0 $(blockdev --getsz ${origin}) linear ${origin} 0" && udevadm settle`,
-    );
+    await vm().sh(`modprobe dm-mod && dmsetup create index ${linear(origin)} && udevadm settle`);
     await mountExt4(vm(), mapped, '/t', '-b 4096');
     await vm().sh('head -c 64M /dev/urandom > /t/old && sync');
     const [[first, nr] = [0, 0]] = await extentsOf('/t/old');

@@ -16,6 +16,7 @@ import {
   tryIoctl,
   writeFiles,
 } from './driver.js';
+import { linear } from './mapped.js';
 
 const cowMib = 16;
 const image = '/dev/elastio-snap0';
@@ -313,7 +314,7 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
     const dm = '/dev/mapper/number';
     const withNumber = async (disk: string, work: () => Promise<void>): Promise<void> => {
       await vm().sh(
-        `modprobe dm-mod && dmsetup create number --major $(awk '$2 == "device-mapper" { print $1 }' /proc/devices) --minor 40 --table "0 $(blockdev --getsz ${disk}) linear ${disk} 0" && udevadm settle`,
+        `modprobe dm-mod && dmsetup create number --major $(awk '$2 == "device-mapper" { print $1 }' /proc/devices) --minor 40 ${linear(disk)} && udevadm settle`,
       );
       await work();
       await vm().sh('udevadm settle && dmsetup remove --retry number');

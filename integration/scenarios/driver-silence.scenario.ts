@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { useVm } from '../harness/scenario.js';
 import { info, ioctl, loadDriver, mkfs, states, tests } from './driver.js';
+import { linear, loadTable } from './mapped.js';
 
 // A flush of a mapped device waits for all of its parts.
 const mount = 'mount -t ext4 -o nobarrier';
@@ -66,9 +67,9 @@ describe('an origin of which a part does not answer', () => {
          awk -v size=$(blockdev --getsz ${disk}) '
            function part(to, on) { if (to > at) { print at + 0, to - at, "linear", on, at + 0; at = to } }
            { part($1, "${disk}"); if ($3 < ${mib}) part($1 + ($2 < ${mib} - $3 ? $2 : ${mib} - $3), "/dev/mapper/${name}-silent"); part($1 + $2, "${others}") }
-           END { part(size, "${disk}") }' > /tmp/table &&
-         dmsetup suspend --nolockfs ${name} && dmsetup load ${name} /tmp/table && dmsetup resume ${name}`,
+           END { part(size, "${disk}") }' > /tmp/table`,
       );
+      await loadTable(vm(), name, '/tmp/table');
       await vm().sh(`dmsetup suspend --nolockfs ${name}-silent`);
       if (rest !== undefined) await vm().sh(`dmsetup suspend --nolockfs ${name}-${rest}`);
     }
@@ -80,9 +81,7 @@ describe('an origin of which a part does not answer', () => {
     /** Nothing holds the origin any more, and its filesystem is sound. */
     async tearDown(): Promise<void> {
       const { name, disk, device, directory } = this;
-      await vm().sh(
-        `dmsetup suspend --nolockfs ${name} && dmsetup load ${name} --table "0 $(blockdev --getsz ${disk}) linear ${disk} 0" && dmsetup resume ${name}`,
-      );
+      await loadTable(vm(), name, linear(disk));
       await ioctl(vm(), 'destroy', this.minor);
       await vm().sh(
         `umount ${directory} && e2fsck -fn ${device} && udevadm settle && dmsetup remove --retry ${name} ${name}-silent ${name}-failing`,

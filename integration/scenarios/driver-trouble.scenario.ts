@@ -15,6 +15,7 @@ import {
   tests,
   tryIoctl,
 } from './driver.js';
+import { linear, loadTable } from './mapped.js';
 
 const origin = '/dev/mapper/troubled';
 const image = '/dev/elastio-snap0';
@@ -40,9 +41,7 @@ describe('an origin in trouble', () => {
 
   /** The origin, all of it sound, with a file of random data and a snapshot whose image is kept. */
   async function setUp(): Promise<void> {
-    await vm().sh(
-      `dmsetup create troubled --table "0 $(blockdev --getsz ${disk}) linear ${disk} 0" && udevadm settle`,
-    );
+    await vm().sh(`dmsetup create troubled ${linear(disk)} && udevadm settle`);
     await mountExt4(vm(), origin, '/t', '-b 4096');
     await vm().sh('dd if=/dev/urandom of=/t/old bs=1M count=4 status=none && sync');
     await ioctl(vm(), 'setup', origin, '/t/cow', 0, 16);
@@ -55,14 +54,13 @@ describe('an origin in trouble', () => {
       `${tests}/imagecheck extents ${file} | sort -n | awk -v size=$(blockdev --getsz ${disk}) '
          function sound(to) { if (to > at) print at + 0, to - at, "linear ${disk}", at + 0 }
          { sound($1); t = "${target}"; gsub("SECTOR", $1, t); print $1, $2, t; at = $1 + $2 }
-         END { sound(size) }' > /tmp/table && dmsetup suspend --nolockfs troubled && dmsetup load troubled /tmp/table && dmsetup resume troubled`,
+         END { sound(size) }' > /tmp/table`,
     );
+    await loadTable(vm(), 'troubled', '/tmp/table');
   }
 
   async function endTrouble(): Promise<void> {
-    await vm().sh(
-      `dmsetup suspend --nolockfs troubled && dmsetup load troubled --table "0 $(blockdev --getsz ${disk}) linear ${disk} 0" && dmsetup resume troubled`,
-    );
+    await loadTable(vm(), 'troubled', linear(disk));
   }
 
   /** Nothing holds the origin any more, and its filesystem is sound. */
