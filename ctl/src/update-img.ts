@@ -2,19 +2,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // update-img <snapshot device> <cow file> <image>: copies the blocks that a COW file names from the image device to an image
 // of the snapshot before. It needs the module, but no agent.
-import { open, realpath, type FileHandle } from 'node:fs/promises';
-import { blocksOf, extentOf } from '../../agent/src/changes/change-map.js';
-import { readChangeMap, readCowHeader } from '../../agent/src/changes/cow-file.js';
-import { BLOCK_SIZE, IMAGE_PREFIX } from '../../agent/src/driver/layout.js';
+import { realpath } from 'node:fs/promises';
+import { blocksOf } from '../../agent/src/changes/change-map.js';
+import { IMAGE_PREFIX } from '../../agent/src/driver/layout.js';
 import { KernelSnapDriver, ModuleNotLoadedError } from '../../agent/src/driver/snap-driver.js';
 import { deviceSizeBytes } from '../../agent/src/os/block-devices.js';
-import { readFully, writeBlocks } from './backup/file-io.js';
-import { CHUNK_SIZE } from '../../agent/src/services/chunks.js';
 import { messageOf } from './errors.js';
+import { openOrExplain, UpdateError, updateImage, type Snapshot } from './image-update.js';
 
 const USAGE = 'usage: update-img <snapshot device> <cow file> <image>\n';
-
-class UpdateError extends Error {}
 
 /** The number of an image device, by its path or a link to it. */
 async function minorOf(device: string): Promise<number> {
@@ -28,56 +24,28 @@ async function minorOf(device: string): Promise<number> {
   return Number(digits);
 }
 
-async function openOrExplain(path: string, flags: string): Promise<FileHandle> {
-  return open(path, flags).catch((error: unknown) => {
-    throw new UpdateError(`cannot open ${path}: ${messageOf(error)}`);
-  });
-}
-
-/** Proves that the COW file is that of the snapshot before the one that the device shows. */
-async function checkCowFile(cowFile: string, uuid: string, seqId: bigint): Promise<void> {
-  const file = await openOrExplain(cowFile, 'r');
-  const header = await readCowHeader(file).finally(() => file.close());
-  if (!header) throw new UpdateError(`${cowFile} is no COW file`);
-  if (header.uuid !== uuid) {
-    throw new UpdateError(
-      `${cowFile} belongs to another chain of snapshots: copy the whole device`,
-    );
-  }
-  if (header.seqId !== seqId) {
-    throw new UpdateError(
-      `${cowFile} is of snapshot ${String(header.seqId)}, and ${String(seqId)} is needed: copy the whole device`,
-    );
-  }
-  if (!header.clean) throw new UpdateError(`${cowFile} is not complete: copy the whole device`);
+/** The snapshot that an image device shows. One that has failed may show zeros instead (ignore errors), and `what` comes of it. */
+async function soundSnapshot(
+  driver: KernelSnapDriver,
+  minor: number,
+  what: string,
+): Promise<Snapshot> {
+  const { uuid, seqId, error } = await driver.info(minor);
+  if (error !== 0) throw new UpdateError(`the snapshot has failed (${String(error)}): ${what}`);
+  return { uuid, seqId };
 }
 
 async function update(device: string, cowFile: string, imageFile: string): Promise<void> {
   const minor = await minorOf(device);
+  const driver = new KernelSnapDriver();
   const source = await openOrExplain(device, 'r');
-  const image = await openOrExplain(imageFile, 'r+');
-  const info = await new KernelSnapDriver().info(minor);
-  const seqId = info.seqId - 1n;
-  await checkCowFile(cowFile, info.uuid, seqId);
+  const snapshot = await soundSnapshot(driver, minor, 'make a new one');
   const sizeBytes = await deviceSizeBytes(await realpath(device));
-  if ((await image.stat()).isFile() && (await image.stat()).size !== Number(sizeBytes)) {
-    throw new UpdateError(`${imageFile} has not the size of ${device}: it is no image of it`);
-  }
-  const map = await readChangeMap(cowFile, info.uuid, seqId, sizeBytes);
   process.stdout.write(`snapshot has ${String(blocksOf(sizeBytes))} blocks\n`);
-  let changed = 0;
-  for (const run of map.runs) {
-    const { offsetBytes, lengthBytes } = extentOf(run, sizeBytes);
-    for (let at = 0; at < Number(lengthBytes); at += CHUNK_SIZE) {
-      const data = Buffer.alloc(Math.min(CHUNK_SIZE, Number(lengthBytes) - at));
-      const offset = Number(offsetBytes) + at;
-      await readFully(source, data, offset);
-      await writeBlocks(image, { kind: 'data', offset, data });
-      changed += Math.ceil(data.length / BLOCK_SIZE);
-    }
-  }
-  await image.sync();
-  await Promise.all([source.close(), image.close()]);
+  const changed = await updateImage(source, snapshot, sizeBytes, cowFile, imageFile);
+  const spoilt = `${imageFile} may have got zeros from it and is no image any more`;
+  await soundSnapshot(driver, minor, spoilt);
+  await source.close();
   process.stdout.write(`update complete: ${String(changed)} blocks changed, 0 errors\n`);
 }
 
