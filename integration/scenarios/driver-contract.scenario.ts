@@ -36,7 +36,7 @@ describe('driver contract', () => {
     setup: 'refuses what cannot be set up, and leaves nothing behind',
   };
   for (const [section, title] of Object.entries(sections)) {
-    it(title, async () => {
+    it(`${section}: ${title}`, async () => {
       const disk = (name: string): string => vm().disk(name);
       const output = await vm().sh(
         `/opt/elio/tests/contract ${section} ${disk('origin')} /t/origin ${disk('unmounted')} ${disk('readonly')} /t/other`,
