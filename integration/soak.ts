@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// soak.js HOURS [SEED]: the driver's scenarios on KERNEL, chosen at random and each with random choices of its own, until the time
-// is over. A failure names scenario and seed, with which `ELIO_SEED=n make vm-test SCENARIO=name` does the same again.
+// soak.js HOURS [SEED]: the driver's scenarios on KERNEL and the hostile clients of the agent, chosen at random and each with random
+// choices of its own, until the time is over; on a debug kernel with what lets memory and devices fail there. A failure names scenario and seed, with which `ELIO_SEED=n make vm-test SCENARIO=name` does the same again.
 import { randomInt } from 'node:crypto';
 import { randomNumbers } from '../agent/src/testing/random.js';
+import { defaultKernel, kernelSource } from './harness/debian.js';
 import { say } from './harness/process.js';
 import { conclude, runSuites, scenarioSuites, type SuiteResult } from './harness/runner.js';
 
@@ -11,7 +12,10 @@ if (!(hours > 0) || !Number.isSafeInteger(seed))
   throw new Error('usage: soak.js HOURS [SEED]: how long, and a number for the random choices');
 const endMs = Date.now() + hours * 3600 * 1000;
 const next = randomNumbers(seed);
-const scenarios = scenarioSuites().filter(({ name }) => name.startsWith('driver-'));
+const { debug } = kernelSource(defaultKernel());
+const scenarios = scenarioSuites(debug === undefined ? 'any kernel' : 'debug kernel').filter(
+  ({ name }) => /^(driver|debug)-|^agent-fuzz$/.test(name),
+);
 /** So many are chosen together; three run at a time. */
 const atOnce = 6;
 

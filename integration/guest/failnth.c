@@ -3,9 +3,9 @@
 // fails, for n = FIRST, FIRST + STEP and so on until it makes none any more (/proc/self/fail-nth). DEVICE has an ext4 that is
 // mounted at DIRECTORY; MODULE is loaded.
 //
-// OPERATION is setup, destroy, inc, snap, reload, mount, umount, load, write or read. Checked each time: what failed has left
-// nothing; a tracker that says that it is sound has an image with the old content, and one that does not says why. Prints how
-// many allocations were made to fail and how often the operation failed for it.
+// OPERATION is setup, destroy, inc, snap, reload-snap, reload-inc, mount, umount, load, write or read. Checked each time: what
+// failed has left nothing; a tracker that says that it is sound has an image with the old content, and one that does not says
+// why. Prints how many allocations were made to fail and how often the operation failed for it.
 #include <linux/falloc.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
@@ -74,13 +74,23 @@ static int do_snap(int fd)
 	return ioctl(fd, ELASTIO_SNAP_TRANSITION_SNAP, &params);
 }
 
-static int do_reload(int fd)
+static int reload(int fd, unsigned long command)
 {
 	struct elastio_snap_reload_params params = {
 		.bdev = (uintptr_t)device, .cow = (uintptr_t)(cow_paths[which_cow] + strlen(directory)), .minor = MINOR,
 	};
 
-	return ioctl(fd, ELASTIO_SNAP_RELOAD_SNAP, &params);
+	return ioctl(fd, command, &params);
+}
+
+static int do_reload_snap(int fd)
+{
+	return reload(fd, ELASTIO_SNAP_RELOAD_SNAP);
+}
+
+static int do_reload_inc(int fd)
+{
+	return reload(fd, ELASTIO_SNAP_RELOAD_INC);
 }
 
 static int do_mount(int fd)
@@ -424,7 +434,8 @@ static const struct operation {
 	{ "destroy", ready_in_snapshot_mode, do_destroy, check_destroy },
 	{ "inc", ready_in_snapshot_mode, do_inc, check_transition },
 	{ "snap", ready_in_incremental_mode, do_snap, check_transition },
-	{ "reload", ready_to_reload, do_reload, check_reload },
+	{ "reload-snap", ready_to_reload, do_reload_snap, check_reload },
+	{ "reload-inc", ready_to_reload, do_reload_inc, check_reload },
 	{ "mount", ready_to_mount, do_mount, check_mount },
 	{ "umount", ready_to_umount, do_umount, check_umount },
 	{ "load", ready_to_load, do_load, check_load },

@@ -15,8 +15,8 @@
 enum how { DIRECT, URING, BUFFERED, MAPPED };
 
 enum {
-	// Writes that one thread has under way by io_uring.
-	DEPTH = 8,
+	// Writes that one thread has under way by io_uring, at most: each batch has a random number of them.
+	MAX_DEPTH = 32,
 	// What is in the page cache is written out after so many writes.
 	SYNC_EVERY = 64,
 };
@@ -132,12 +132,14 @@ static void uring_ended(void *context, uint64_t id, int32_t result)
 	end_write(log, &log->records[id], result);
 }
 
-// One write in each part of the stripe, all of them under way at once.
+// Some writes, each in a part of the stripe of its own, all of them under way at once.
 static void write_batch(struct stripe *s, struct uring *ring, unsigned char *buffer)
 {
-	uint64_t part = s->nr_sectors / DEPTH / MAX_WRITE_SECTORS * MAX_WRITE_SECTORS;
+	uint64_t room = s->nr_sectors / MAX_WRITE_SECTORS;
+	uint32_t depth = 1 + below(&s->random, room < MAX_DEPTH ? room : MAX_DEPTH);
+	uint64_t part = room / depth * MAX_WRITE_SECTORS;
 
-	for (uint32_t i = 0; i < DEPTH; i++) {
+	for (uint32_t i = 0; i < depth; i++) {
 		unsigned char *mine = buffer + i * MAX_WRITE_SECTORS * SECTOR;
 		uint32_t nr;
 		uint64_t at, sector = choose(s, s->first + i * part, part, &nr);
@@ -153,12 +155,12 @@ static void write_batch(struct stripe *s, struct uring *ring, unsigned char *buf
 static void *write_stripe(void *argument)
 {
 	struct stripe *s = argument;
-	unsigned char *buffer = allocate(DEPTH * MAX_WRITE_SECTORS * SECTOR);
+	unsigned char *buffer = allocate(MAX_DEPTH * MAX_WRITE_SECTORS * SECTOR);
 	struct log *log = s->log;
 	struct uring ring = { .fd = -1 };
 
 	if (s->how == URING)
-		uring_init(&ring, DEPTH);
+		uring_init(&ring, MAX_DEPTH);
 	for (uint32_t written = 1; !log->stop; written++) {
 		if (log->pause) {
 			log->nr_paused++;

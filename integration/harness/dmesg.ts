@@ -2,7 +2,7 @@
 
 /** What the kernel prints when something is wrong; none of it may appear while a test runs. */
 const complaints =
-  /\bBUG\b|WARNING:|\bOops\b|Kernel panic|general protection|KASAN|UBSAN|refcount_t|blocked for more than|rcu.*\bstall|possible (?:circular|recursive|irq)|inconsistent lock state|suspicious RCU|bad unlock balance|held lock freed|sleeping function called/;
+  /\bBUG\b|WARNING:|\bOops\b|Kernel panic|general protection|KASAN|UBSAN|refcount_t|blocked for more than|rcu.*\bstall|possible (?:circular|recursive|irq)|inconsistent lock state|suspicious RCU|bad unlock balance|held lock freed|sleeping function called|trying to register non-static key|turning off the locking correctness validator|ODEBUG disabled/;
 
 /** Data races are found in all of the kernel; those count that name a function or an object of the driver's. */
 const ours = /\besnap_|elastio_snap/;

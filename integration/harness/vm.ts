@@ -453,12 +453,12 @@ export class Vm {
       throw new Error(`the kernel of ${this.options.name} complained:\n${complaint}`);
   }
 
-  /** Rejects when a kernel that looks for leaks has found one of the driver's. */
+  /** Rejects when a kernel that looks for leaks has found one of the driver's, or has given up looking. */
   async checkLeaks(): Promise<void> {
     if (this.options.leakSearch !== true) return;
     // What was freed a moment ago, or is in a register, is found by one scan and not by the next.
     const list = await this.sh(
-      'list=/sys/kernel/debug/kmemleak; test ! -e $list || { echo scan > $list; sleep 6; echo scan > $list; cat $list; }',
+      'list=/sys/kernel/debug/kmemleak; test ! -e $list || { echo scan > $list && sleep 6 && echo scan > $list && cat $list; }',
     );
     const leak = findLeak(list);
     if (leak !== undefined) throw new Error(`${this.options.name} has leaked:\n${leak}`);

@@ -15,7 +15,8 @@ const operations = [
   'destroy',
   'inc',
   'snap',
-  'reload',
+  'reload-snap',
+  'reload-inc',
   'mount',
   'umount',
   'load',
@@ -30,9 +31,12 @@ describe('the driver where memory and devices fail', () => {
     disks: [{ name: 'origin', sizeMib: 96 }],
   });
   let origin = '';
+  /** Where a disk is told that its requests may fail. */
+  let makeItFail = '';
 
   before(async () => {
     origin = vm().disk('origin');
+    makeItFail = `/sys/block/$(basename $(readlink -f ${origin}))/make-it-fail`;
     await loadDriver(vm());
     // Allocations that may wait fail, too; what an allocation that failed prints is no news.
     await vm().sh(
@@ -43,9 +47,16 @@ describe('the driver where memory and devices fail', () => {
 
   /**
    * Where an allocation of ext4's own fails (a truncation's, say), ext4 wants a fsck and may leave a file in its list of orphans: what
-   * a fsck mends without a question. Any other damage, and any other error that ext4 found, is one.
+   * a fsck mends without a question. Any other damage, and any other error that ext4 found, is one. Where the device has refused what
+   * the filesystem wrote (`refused`), a fsck has to mend that.
    */
-  async function unmountAndCheck(): Promise<void> {
+  async function unmountAndCheck(refused = false): Promise<void> {
+    if (refused) {
+      await vm().sh(
+        `umount /t && { e2fsck -fy ${origin} || test $? -eq 1; } && e2fsck -fn ${origin}`,
+      );
+      return;
+    }
     const wantsFsck = `dumpe2fs -h ${origin} 2> /dev/null | grep -q '^Filesystem state:.*with errors'`;
     await vm().sh(
       `umount /t && ! { dmesg | grep 'EXT4-fs error' | grep -v ': Out of memory$'; } &&
@@ -67,10 +78,11 @@ describe('the driver where memory and devices fail', () => {
     });
   }
 
-  /** One in a hundred fails, of the tasks that the list names and of the kernel's workers. */
-  async function begin(what: string, tasks: string): Promise<void> {
+  /** One in a hundred fails, of the tasks that the list names and of the kernel's workers; of requests, on the disk that is told. */
+  async function begin(what: string, tasks = ''): Promise<void> {
+    const filter = what === 'fail_make_request' ? 'N' : 'Y';
     await vm().sh(
-      `cd ${injection}/${what} && echo Y > task-filter && echo -1 > times && echo 1 > interval && echo 1 > probability &&
+      `cd ${injection}/${what} && echo ${filter} > task-filter && echo -1 > times && echo 1 > interval && echo 1 > probability &&
        for pid in ${tasks} $(pgrep '^kworker'); do echo 1 > /proc/$pid/make-it-fail 2> /dev/null; done; true`,
     );
   }
@@ -129,23 +141,76 @@ describe('the driver where memory and devices fail', () => {
     );
   });
 
+  for (const what of ['failslab', 'fail_page_alloc', 'fail_make_request']) {
+    it(`ends each call, done or not done, where one in a hundred fails meanwhile: ${what}`, async () => {
+      const cow = 8;
+      const change = 'head -c 64k /dev/urandom > /t/file; sync /t/file';
+      const calls = `
+        tool setup ${origin} /t/cow 0 ${cow}; ${change}
+        tool inc 0; ${change}
+        tool snap /t/next 0 ${cow}; tool destroy 0
+        umount /t
+        tool reload-snap ${origin} /cow 0; mount ${origin} /t; ${change}; tool destroy 0; umount /t
+        tool reload-inc ${origin} /next 0; mount ${origin} /t; ${change}; tool destroy 0`;
+      // A bio belongs to the disk that is told, an allocation to a task.
+      const mark = what === 'fail_make_request' ? makeItFail : '/proc/$BASHPID/make-it-fail';
+      let done = 0;
+      for (let round = 0; round < rounds(6, 100); round++) {
+        await mountExt4(vm(), origin, '/t', '-b 4096');
+        await begin(what);
+        const output = await vm().sh(
+          `tool() { ${tests}/ioctl-tool "$@"; }
+           ( echo 1 > ${mark}; exec 2> /dev/null; ${calls} ); echo 0 > ${makeItFail}`,
+        );
+        await end(what);
+        done += output.split('\n').filter((line) => line === 'ok').length;
+        // What could not be ended then can be ended now, and nothing of it is left.
+        assert.ok(['ok', 'ENOENT'].includes(await tryIoctl(vm(), 'destroy', 0)));
+        await vm().sh(
+          `test ! -e /sys/block/elastio-snap0 && { mountpoint -q /t || mount ${origin} /t; }`,
+        );
+        await unmountAndCheck(what === 'fail_make_request');
+      }
+      assert.ok(done > 0, 'no call has succeeded');
+    });
+  }
+
   it('gives each write the result of its device where one request in a hundred fails', async () => {
+    const blocks = 300;
+    let failed = 0;
     for (let round = 0; round < rounds(4, 100); round++) {
       await mountExt4(vm(), origin, '/t', '-b 4096 -O ^has_journal');
       await vm().sh('fallocate -l 8M /t/raw && sync');
       const [sector = ''] = (await vm().sh(`${tests}/imagecheck extents /t/raw`)).split(' ');
-      await ioctl(vm(), 'setup', origin, '/t/cow', 0, 32);
+      const first = Number(sector) / 8;
+      const read = (device: string, file: string): string =>
+        `dd if=${device} of=${file} bs=4k skip=${first} count=${blocks} iflag=direct status=none`;
       await vm().sh(
-        `echo 1 > /sys/block/$(basename $(readlink -f ${origin}))/make-it-fail; cd ${injection}/fail_make_request && echo -1 > times && echo 1 > interval && echo 1 > probability`,
+        `dd if=/dev/urandom of=/tmp/new bs=4k count=${blocks} status=none && ${read(origin, '/tmp/old')}`,
       );
+      await ioctl(vm(), 'setup', origin, '/t/cow', 0, 32);
+      await begin('fail_make_request');
       // The filesystem itself writes nothing meanwhile, unless the snapshot fails and its COW file goes.
-      await vm().run(
-        `for i in $(seq 300); do dd if=/dev/zero of=${origin} bs=4k seek=$((${sector} / 8 + i)) count=1 oflag=direct conv=notrunc status=none; done; dd if=/dev/elastio-snap0 of=/dev/null bs=1M iflag=direct`,
+      const ended = await vm().sh(
+        `echo 1 > ${makeItFail}
+         for n in $(seq 0 ${blocks - 1}); do
+           dd if=/tmp/new of=${origin} bs=4k skip=$n seek=$((${first} + n)) count=1 oflag=direct conv=notrunc status=none 2> /dev/null && echo $n
+         done
+         dd if=/dev/elastio-snap0 of=/dev/null bs=1M iflag=direct 2> /dev/null
+         echo 0 > ${makeItFail}`,
       );
       await end('fail_make_request');
-      await vm().sh(`echo 0 > /sys/block/$(basename $(readlink -f ${origin}))/make-it-fail`);
+      const written = new Set(ended.trim().split('\n').map(Number));
+      failed += blocks - written.size;
+      const others = await vm().sh(
+        `${read(origin, '/tmp/now')} && cmp -l /tmp/now /tmp/new | awk '{ b = int(($1 - 1) / 4096); if (!(b in seen)) print b; seen[b] }'`,
+      );
+      const lost = others.split('\n').filter((n) => n !== '' && written.has(Number(n)));
+      assert.deepEqual(lost, [], 'writes that ended well and are not there');
       const { error } = await info(vm(), 0);
       assert.ok([0, -5].includes(error), String(error));
+      if (error === 0)
+        await vm().sh(`${read('/dev/elastio-snap0', '/tmp/image')} && cmp /tmp/image /tmp/old`);
       await ioctl(vm(), 'destroy', 0);
       // Where the device refused what the filesystem wrote then, which the kernel tells, a fsck mends that.
       const refused = `dmesg | awk '/: mounted filesystem/ { refused = 0 } /Buffer I.O error/ { refused = 1 } END { exit !refused }'`;
@@ -153,5 +218,6 @@ describe('the driver where memory and devices fail', () => {
         `umount /t && if ${refused}; then e2fsck -fy ${origin} || test $? -eq 1; fi && e2fsck -fn ${origin}`,
       );
     }
+    assert.ok(failed > 0, 'no write has failed');
   });
 });

@@ -23,22 +23,26 @@ const kinds = [
 
 for (const { bus, remove } of kinds) {
   describe(`a tracker of a ${bus} disk that is pulled out`, () => {
-    const names = ['snapshot', 'incremental', 'dormant', 'unverified'] as const;
+    const names = ['snapshot', 'loaded', 'incremental', 'dormant', 'unverified'] as const;
     const vm = useVm({
       name: `removal-${bus}`,
       leakSearch: true,
       cpus: 1,
-      disks: names.map((name) => ({ name, sizeMib: 32, bus })),
+      disks: names.map((name) => ({ name, sizeMib: name === 'loaded' ? 128 : 32, bus })),
     });
 
     before(() => loadDriver(vm()));
 
     /** Sets up minor 0 on a disk, and takes the disk away once `state` is reached. */
-    async function pull(name: (typeof names)[number], reach: () => Promise<void>): Promise<void> {
+    async function pull(
+      name: (typeof names)[number],
+      reach: () => Promise<unknown>,
+      cowMib = 4,
+    ): Promise<void> {
       const disk = vm().disk(name);
       const kernelName = (await vm().sh(`basename $(readlink -f ${disk})`)).trim();
       await mountExt4(vm(), disk, '/t');
-      await ioctl(vm(), 'setup', disk, '/t/cow', 0, 4);
+      await ioctl(vm(), 'setup', disk, '/t/cow', 0, cowMib);
       await vm().sh('echo changed > /t/file && sync');
       await reach();
       await vm().sh(`${remove.replace('DISK', kernelName)}; udevadm settle`);
@@ -52,6 +56,26 @@ for (const { bus, remove } of kinds) {
         'dd if=/dev/elastio-snap0 of=/dev/null bs=4k count=1 iflag=direct',
       );
       assert.match(read.stderr, /Input\/output error/);
+      await vm().sh('umount /t');
+      const { state, error } = await info(vm(), 0);
+      assert.deepEqual([state, error], [states.snapshot, -5]);
+      await ioctl(vm(), 'destroy', 0);
+    });
+
+    it('fails under load: every write ends, and nothing of it is held', async () => {
+      await pull(
+        'loaded',
+        () =>
+          vm().sh(
+            `fallocate -l 48M /t/load && sync
+             { fio --name=load --filename=/t/load --rw=randwrite --bs=4k --size=48M --direct=1 --ioengine=libaio --iodepth=16 > /tmp/load.log 2>&1; echo ended > /tmp/load.ended; } < /dev/null > /dev/null 2>&1 &
+             until test "$(${tests}/ioctl-tool info 0 | sed 's/.*"nrChangedBlocks":\\([0-9]*\\).*/\\1/')" -gt 100; do sleep 0.1; done`,
+          ),
+        64,
+      );
+      await vm().sh(
+        'for n in $(seq 600); do test -e /tmp/load.ended && break; sleep 0.1; done; grep -q "err= *[1-9]" /tmp/load.log && cat /tmp/load.ended',
+      );
       await vm().sh('umount /t');
       const { state, error } = await info(vm(), 0);
       assert.deepEqual([state, error], [states.snapshot, -5]);

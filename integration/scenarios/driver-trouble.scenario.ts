@@ -155,6 +155,32 @@ describe('an origin in trouble', () => {
     await tearDown();
   });
 
+  it('cannot be read where the COW file cannot: a reader gets its error for what was saved there, and no other', async () => {
+    await setUp();
+    await vm().sh(`${makeNew} && ${overwrite} && sync`);
+    // What was saved is read from memory until it has landed.
+    await vm().sh(
+      `written() { awk '{ print $5 }' /sys/block/$(basename $(readlink -f ${origin}))/stat; }
+       until now=$(written); test "$before" = "$now"; do before=$now; sleep 1; done`,
+    );
+    const extents = (await vm().sh(`${tests}/imagecheck extents /t/old`)).trim().split('\n');
+    const [[first = 0], [last = 0, length = 0]] = [extents[0], extents.at(-1)].map((extent) =>
+      (extent ?? '').split(' ').map(Number),
+    ) as [number[], number[]];
+    const read = (device: string, sector: number): string =>
+      `dd if=${device} of=/tmp/read bs=4k skip=${sector / 8} count=1 iflag=direct status=none`;
+    await trouble('/t/cow', 'error');
+    assert.match((await vm().run(read(image, first))).stderr, /Input\/output error/);
+    const notSaved = last + length - 8;
+    await vm().sh(
+      `${read(image, notSaved)} && mv /tmp/read /tmp/expected && ${read(copy, notSaved)} && cmp /tmp/read /tmp/expected`,
+    );
+    assert.equal((await info(vm(), 0)).error, 0);
+    await endTrouble();
+    await checkImage(vm(), copy);
+    await tearDown();
+  });
+
   it('keeps its snapshot where only a write fails: its error is the writer’s', async () => {
     await setUp();
     await trouble('/t/old', `flakey ${disk} SECTOR ${writesOnly}`);
