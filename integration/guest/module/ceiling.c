@@ -2,11 +2,12 @@
 /*
  * The least that a driver of snapshots can do, to measure against.
  *
- * disk=DEVICE store=SECTOR: each write of one block to the disk has the block
- * read first, and sixteen old blocks go behind SECTOR of the disk with one write.
- * That is all: there is no index, no limit, no lock against a second processor and
- * no way back from an error, and a block is copied however often it is written.
- * For one processor, one program and a disk with nothing behind SECTOR.
+ * disk=DEVICE store=SECTOR: each write of whole blocks to the disk, up to 1 MiB,
+ * has the blocks read first, and sixteen old blocks or more go behind SECTOR of
+ * the disk with one write. That is all: there is no index, no limit, no lock against
+ * a second processor and no way back from an error, and a block is copied however
+ * often it is written. For one processor, one program that writes 64 MiB at most,
+ * and a disk with nothing behind SECTOR.
  */
 #include <linux/blkdev.h>
 #include <linux/ftrace.h>
@@ -15,9 +16,11 @@
 #include <linux/sched.h>
 #include <linux/slab.h>
 
-#define RUN 16
+#define MIN_RUN 16
+#define MAX_RUN 256
 #define BLOCK_SECTORS 8
 #define MAX_HELD 256
+#define MAX_SAVED 16384
 
 static char *disk;
 module_param(disk, charp, 0);
@@ -31,9 +34,8 @@ MODULE_PARM_DESC(store, "sector of the disk behind which nothing else is");
 struct held {
 	struct llist_node node;
 	struct bio *bio;
-	struct page *page;
-	struct bio_vec vec;
 	struct bio read;
+	struct bio_vec vecs[MAX_RUN];
 };
 
 static struct esnap_bdev origin;
@@ -41,11 +43,11 @@ static struct gendisk *gendisk;
 static struct held *all;
 static LLIST_HEAD(unused);
 static LLIST_HEAD(read_done);
-/* A page for each that is held, and for what is on its way to the store. */
-static struct page *pages[2 * MAX_HELD];
+/* For what is held, and for what is on its way to the store. */
+static struct page *pages[MAX_SAVED];
 static unsigned int nr_pages;
 static DEFINE_SPINLOCK(page_lock);
-static struct page *run[RUN];
+static struct page *run[MAX_RUN];
 static unsigned int nr_run;
 static struct bio_set bios;
 /* Comes a second time, after the read. */
@@ -80,22 +82,33 @@ static void end_store(struct bio *bio)
 	bio_put(bio);
 }
 
-static void save(struct page *page)
+static void store_run(void)
 {
 	struct bio *bio;
+	unsigned int i;
 
-	run[nr_run++] = page;
-	if (nr_run < RUN)
-		return;
-	bio = esnap_bio_alloc(esnap_target(origin.bdev), RUN, REQ_OP_WRITE, GFP_NOIO,
+	bio = esnap_bio_alloc(esnap_target(origin.bdev), nr_run, REQ_OP_WRITE, GFP_NOIO,
 			      &bios);
 	bio->bi_iter.bi_sector = store;
 	bio->bi_end_io = end_store;
-	for (nr_run = 0; nr_run < RUN; nr_run++)
-		__bio_add_page(bio, run[nr_run], PAGE_SIZE, 0);
+	for (i = 0; i < nr_run; i++)
+		__bio_add_page(bio, run[i], PAGE_SIZE, 0);
+	store += nr_run * BLOCK_SECTORS;
 	nr_run = 0;
-	store += RUN * BLOCK_SECTORS;
 	submit_bio(bio);
+}
+
+static void save(struct held *h)
+{
+	unsigned int i;
+
+	for (i = 0; i < h->read.bi_vcnt; i++) {
+		run[nr_run++] = h->vecs[i].bv_page;
+		if (nr_run == MAX_RUN)
+			store_run();
+	}
+	if (nr_run >= MIN_RUN)
+		store_run();
 }
 
 /* What has been read is let go. */
@@ -105,13 +118,11 @@ static void go_on(void)
 	struct held *h, *next;
 
 	llist_for_each_entry_safe(h, next, node, node) {
-		struct page *page = h->page;
-
 		passing = h->bio;
 		submit_bio_noacct(h->bio);
 		passing = NULL;
+		save(h);
 		llist_add(&h->node, &unused);
-		save(page);
 	}
 }
 
@@ -140,14 +151,15 @@ static noinline ESNAP_SUBMIT_RET hold(struct bio *bio)
 {
 	struct held *h = llist_entry(llist_del_first(&unused), struct held, node);
 	struct blk_plug *plug = current->plug;
+	unsigned int nr = bio_sectors(bio) / BLOCK_SECTORS;
 
 	h->bio = bio;
-	h->page = take_page();
-	esnap_bio_init(&h->read, esnap_target(origin.bdev), &h->vec, 1, REQ_OP_READ | REQ_SYNC);
+	esnap_bio_init(&h->read, esnap_target(origin.bdev), h->vecs, nr, REQ_OP_READ | REQ_SYNC);
 	bio_associate_blkg(&h->read);
 	h->read.bi_iter.bi_sector = esnap_bio_disk_sector(bio);
 	h->read.bi_end_io = end_read;
-	__bio_add_page(&h->read, h->page, PAGE_SIZE, 0);
+	while (nr--)
+		__bio_add_page(&h->read, take_page(), PAGE_SIZE, 0);
 	submit_bio(&h->read);
 	if (plug) {
 		blk_finish_plug(plug);
@@ -162,7 +174,8 @@ static void notrace on_submit_bio(unsigned long ip, unsigned long parent_ip,
 {
 	struct bio *bio = (struct bio *)esnap_ftrace_arg0(fregs);
 
-	if (op_is_write(bio_op(bio)) && bio_sectors(bio) == BLOCK_SECTORS && bio != passing &&
+	if (op_is_write(bio_op(bio)) && bio_sectors(bio) && bio != passing &&
+	    bio_sectors(bio) % BLOCK_SECTORS == 0 && bio_sectors(bio) <= MAX_RUN * BLOCK_SECTORS &&
 	    bio->bi_end_io != end_store && esnap_bio_disk(bio) == gendisk)
 		esnap_ftrace_set_ip(fregs, (unsigned long)hold);
 }
@@ -189,11 +202,11 @@ static int __init ceiling_init(void)
 	err = esnap_lookup_bdev(disk, &dev);
 	if (err)
 		return err;
-	err = bioset_init(&bios, MAX_HELD / RUN, 0, BIOSET_NEED_BVECS);
+	err = bioset_init(&bios, MAX_HELD / MIN_RUN, 0, BIOSET_NEED_BVECS);
 	if (err)
 		return err;
 	err = -ENOMEM;
-	all = kcalloc(MAX_HELD, sizeof(*all), GFP_KERNEL);
+	all = kvcalloc(MAX_HELD, sizeof(*all), GFP_KERNEL);
 	if (!all)
 		goto err_bios;
 	for (i = 0; i < MAX_HELD; i++)
@@ -216,7 +229,7 @@ static int __init ceiling_init(void)
 	esnap_bdev_close(&origin);
 err_pages:
 	free_pages_of_all();
-	kfree(all);
+	kvfree(all);
 err_bios:
 	bioset_exit(&bios);
 	return err;
@@ -229,7 +242,7 @@ static void __exit ceiling_exit(void)
 	cancel_delayed_work_sync(&later);
 	esnap_bdev_close(&origin);
 	free_pages_of_all();
-	kfree(all);
+	kvfree(all);
 	bioset_exit(&bios);
 }
 
