@@ -106,8 +106,9 @@ demo: prepare ## two VMs: full backup, incremental backup, verification, restore
 bench: prepare ## speed, as ratios measured in VMs: all parts, or PART="stream-rate restore-rate"
 	@node dist/integration/bench.js $(PART)
 
-bench-full: prepare ## six loads on three disks in each state of the driver, half an hour; goes on where it was interrupted
+bench-full: prepare ## all parts, and six loads on three disks in each state of the driver, an hour; goes on where it was interrupted
 	@node dist/integration/bench-full.js
+	@node dist/integration/bench.js --resume
 
 packages: build ## make Debian packages of module (DKMS), agent, ctl and API in build/packages/
 	@agent/packaging/deb/build.sh build/packages $(VERSION)

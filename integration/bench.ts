@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// bench.js [PART...]: speed, as ratios measured in one run; all parts, or those that are named. The figures of README come from here;
-// build/bench/PART.json holds all that were measured.
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+// bench.js [--resume] [PART...]: speed, as ratios measured in one run; all parts, or those that are named. The figures of README come
+// from here; build/bench/PART.json holds all that were measured. With --resume a part that was measured of the same module and programs
+// is not measured again.
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { parseArgs } from 'node:util';
 import { agentLatencyTarget, measureAgentLatency } from './bench/agent-latency.js';
 import { changeListTargets, measureChangeList } from './bench/change-list.js';
 import {
@@ -13,6 +15,7 @@ import {
 } from './bench/freeze-time.js';
 import { helpTimeTarget, measureHelpTime } from './bench/help-time.js';
 import { lockLoad, measureLockContention } from './bench/lock-contention.js';
+import { measureProcessors } from './bench/processors.js';
 import { measureRestoreRate } from './bench/restore-rate.js';
 import { measureSizes } from './bench/size.js';
 import {
@@ -23,9 +26,10 @@ import {
 } from './bench/stream-rate.js';
 import { table } from './bench/table.js';
 import { measureTrackers } from './bench/trackers.js';
-import { measureTwoProcessors } from './bench/two-processors.js';
-import { measureWriteRates, targets, type WriteRates } from './bench/write-rate.js';
-import { repository } from './harness/cache.js';
+import { measureWriteRates, pendingMib, targets, type WriteRates } from './bench/write-rate.js';
+import { fingerprint, repository } from './harness/cache.js';
+import { defaultKernel } from './harness/debian.js';
+import { buildModule } from './harness/payload.js';
 import { say } from './harness/process.js';
 
 /** What was measured: figures for programs, and in words. */
@@ -95,6 +99,7 @@ function writeRateTable(rates: readonly WriteRates[]): string {
       ({ dmSnapshot }) => dmSnapshot['64']?.firstWrite,
     ),
     own('first write, 1 MiB sequential', 'sequentialFirstWrite'),
+    other('first write, 1 MiB sequential: ceiling', ({ sequentialCeiling }) => sequentialCeiling),
     own('rewrite', 'rewrite'),
     other('rewrite: dm-snapshot, 4 KiB chunks', ({ dmSnapshot }) => dmSnapshot['4']?.rewrite),
     other('rewrite: dm-snapshot, 64 KiB chunks', ({ dmSnapshot }) => dmSnapshot['64']?.rewrite),
@@ -103,15 +108,20 @@ function writeRateTable(rates: readonly WriteRates[]): string {
     own('module loaded, nothing tracked', 'idle'),
     own('image, sequential read', 'imageRead'),
     own('extra reads per rewrite', 'extraReadsPerRewrite'),
+    other('extra reads per incremental write', (of) => of.extraReadsPerIncrementalWrite),
+    other('extra writes per incremental write', (of) => of.extraWritesPerIncrementalWrite),
     own('sectors moved per sector first written', 'sectorsPerFirstWrite'),
+    other('sectors moved per sector rewritten', ({ sectorsPerRewrite }) => sectorsPerRewrite),
+    other('sectors moved per sector, incremental', (of) => of.sectorsPerIncrementalWrite),
     own('blocks per write to the store', 'blocksPerStoreWrite'),
+    other('difference of the two rounds, at most', ({ difference }) => difference),
   ];
   return table([['', ...rates.map(({ device }) => device)], ...rows]);
 }
 
 async function writeRate(directory: string): Promise<Measured> {
   const figures = await measureWriteRates(directory);
-  const words = `4 KiB random writes, direct, depth 16, relative to the same device untracked (in brackets: the goal)
+  const words = `4 KiB random writes, direct, depth 16, relative to the same device untracked (in brackets: the goal), with pending_max_mib=${String(pendingMib)}
 
 ${writeRateTable(figures)}
 `;
@@ -178,15 +188,16 @@ ${table([['', 'lock', 'taken', 'waited for', 'waited, ms', 'held, ms'], ...rows]
   return { figures, words };
 }
 
-async function twoProcessors(directory: string): Promise<Measured> {
-  const figures = await measureTwoProcessors(directory);
+async function processors(directory: string): Promise<Measured> {
+  const figures = await measureProcessors(directory);
   const rows = (['firstWrite', 'rewrite', 'incremental'] as const).map((key) => [
     { firstWrite: 'first write', rewrite: 'rewrite', incremental: 'incremental' }[key],
     ...figures.map((of) => of[key].toFixed(3)),
   ]);
-  const words = `4 KiB random writes of two writers on two processors, without the instruction clock, medians of ${String(figures[0]?.rounds)} rounds
+  const heads = figures.map((of) => `${String(of.processors)} processors, ${of.device}`);
+  const words = `4 KiB random writes of a writer on each processor, without the instruction clock, medians of ${String(figures[0]?.rounds)} rounds
 
-${table([['', ...figures.map(({ device }) => device)], ...rows])}
+${table([['', ...heads], ...rows])}
 `;
   return { figures, words };
 }
@@ -251,13 +262,13 @@ const parts: Record<string, Part> = {
   'change-list': { what: 'a list of a million changes', measure: changeList },
   'agent-latency': { what: 'what GetSnapshot takes beside an empty call', measure: agentLatency },
   'write-rate': {
-    what: 'write rates with the instruction clock, about 15 minutes',
+    what: 'write rates with the instruction clock, about 20 minutes',
     measure: writeRate,
   },
   'freeze-time': { what: 'for how long a snapshot freezes the filesystem', measure: freezeTime },
-  'two-processors': {
-    what: 'write rates on two processors, without the instruction clock',
-    measure: twoProcessors,
+  processors: {
+    what: 'write rates on several processors, without the instruction clock',
+    measure: processors,
   },
   trackers: { what: 'several trackers at once', measure: trackers },
   'lock-contention': {
@@ -274,19 +285,47 @@ const parts: Record<string, Part> = {
   'restore-rate': { what: 'restores over distances', measure: restoreRate },
 };
 
+/** Of the module and the programs that are measured. */
+async function measuredOf(): Promise<string> {
+  const inputs = [await buildModule(defaultKernel()), join(repository, 'dist')];
+  return (await Promise.all(inputs.map(fingerprint))).join(' ');
+}
+
+/** What is kept of a part. */
+interface Kept extends Measured {
+  of: string;
+}
+
+function earlier(file: string, of: string): Kept | undefined {
+  if (!existsSync(file)) return undefined;
+  const kept = JSON.parse(readFileSync(file, 'utf8')) as Kept;
+  return kept.of === of ? kept : undefined;
+}
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { resume: { type: 'boolean' } },
+});
 const usual = Object.keys(parts).filter((name) => parts[name]?.byNameOnly !== true);
-const names = process.argv.length > 2 ? process.argv.slice(2) : usual;
+const names = positionals.length > 0 ? positionals : usual;
 const all = join(repository, 'build', 'bench');
 const results: string[] = [];
+const of = await measuredOf();
 for (const name of names) {
   const part = parts[name];
   if (!part) throw new Error(`there is no part "${name}": ${Object.keys(parts).join(', ')}`);
-  say(`measuring ${part.what}`);
   const directory = join(all, name);
+  const kept = values.resume === true ? earlier(`${directory}.json`, of) : undefined;
+  if (kept) {
+    say(`${part.what}: measured in an earlier run`);
+    results.push(kept.words);
+    continue;
+  }
+  say(`measuring ${part.what}`);
   rmSync(directory, { recursive: true, force: true });
   mkdirSync(directory, { recursive: true });
-  const { figures, words } = await part.measure(directory);
-  writeFileSync(`${directory}.json`, `${JSON.stringify(figures, undefined, 2)}\n`);
-  results.push(words);
+  const measured: Kept = { of, ...(await part.measure(directory)) };
+  writeFileSync(`${directory}.json`, `${JSON.stringify(measured, undefined, 2)}\n`);
+  results.push(measured.words);
 }
 console.log(`\n${results.join('\n')}`);

@@ -61,15 +61,16 @@ export async function runFio(vm: Vm, kind: 'read' | 'write', words: string): Pro
   return { ns, reads, readSectors, writes: written, writtenSectors };
 }
 
-/** Measures one run past the page cache, 16 pieces at a time, over files whose names are separated by spaces. */
+/** Measures one run past the page cache, 16 pieces at a time, over files whose names are separated by spaces, each so many times. */
 export function run(
   vm: Vm,
   files: string,
   rw: 'randwrite' | 'write' | 'read' = 'randwrite',
   size = '4k',
   mib = fileMib,
+  passes = 1,
 ): Promise<Run> {
   const jobs = files.split(' ').map((file) => `--name=${file} --filename=${file}`);
-  const words = `--rw=${rw} --bs=${size} --size=${mib}M --direct=1 --ioengine=libaio --iodepth=16 ${jobs.join(' ')}`;
+  const words = `--rw=${rw} --bs=${size} --size=${mib}M --loops=${passes} --direct=1 --ioengine=libaio --iodepth=16 ${jobs.join(' ')}`;
   return runFio(vm, rw === 'read' ? 'read' : 'write', words);
 }

@@ -60,9 +60,12 @@ export const targets: Readonly<Record<string, Partial<WriteRates>>> = {
 };
 
 /** Of what is saved and has not landed, for which writers wait then: far less than a test file, so that the store takes part. */
-const pendingMib = 4;
+export const pendingMib = 4;
 const tool = '/opt/elio/tests/ioctl-tool';
 const writes = (fileMib << 20) / 4096;
+/** fio counts in ms, which is more than half a thousandth of one pass. */
+const steadyPasses = 3;
+const steadyWrites = steadyPasses * writes;
 const diskMib = 1024;
 /** Of the filesystem of the ceiling, whose store is behind it. */
 const ceilingMib = 768;
@@ -105,6 +108,11 @@ async function measureDmSnapshot(
   return { firstWrite: untracked.ns / first.ns, rewrite: untracked.ns / rewrite.ns };
 }
 
+/** Writes of which each pass is like the one before. */
+function runSteady(vm: Vm, file: string): Promise<Run> {
+  return run(vm, file, 'randwrite', '4k', fileMib, steadyPasses);
+}
+
 /** What is measured while the origin is tracked. */
 interface Tracked {
   first: Run;
@@ -118,13 +126,13 @@ interface Tracked {
 async function measureTracked(vm: Vm): Promise<Tracked> {
   await sh(vm, `${tool} setup /dev/nullb0 /m0/cow 0 100 && udevadm settle && sync`);
   const first = await run(vm, '/m0/data');
-  const rewrite = await run(vm, '/m0/data');
-  const neighbour = await run(vm, '/m1/data');
+  const rewrite = await runSteady(vm, '/m0/data');
+  const neighbour = await runSteady(vm, '/m1/data');
   const imageRead = await run(vm, '/dev/elastio-snap0', 'read', '1M', 256);
   await sh(vm, `${tool} inc 0 && udevadm settle && ${tool} snap /m0/cow2 0 100 && udevadm settle`);
   const sequentialFirst = await run(vm, '/m0/data', 'write', '1M');
   await sh(vm, `${tool} inc 0 && udevadm settle && sync`);
-  const incremental = await run(vm, '/m0/data');
+  const incremental = await runSteady(vm, '/m0/data');
   await sh(vm, `${tool} destroy 0 && rm -f /m0/cow /m0/cow2 && sync`);
   return { first, rewrite, neighbour, imageRead, sequentialFirst, incremental };
 }
@@ -145,10 +153,11 @@ async function measureDevice(vm: Vm, device: string, parameters: string): Promis
      done`,
   );
   for (const file of ['/m0/data', '/m1/data']) await run(vm, file);
-  const unloaded = await run(vm, '/m0/data');
+  const unloaded = await runSteady(vm, '/m0/data');
   await sh(vm, `insmod /opt/elio/elastio-snap.ko pending_max_mib=${pendingMib}`);
   const untracked = await run(vm, '/m0/data');
-  const neighbourUntracked = await run(vm, '/m1/data');
+  const steady = await runSteady(vm, '/m0/data');
+  const neighbourUntracked = await runSteady(vm, '/m1/data');
   const sequentialUntracked = await run(vm, '/m0/data', 'write', '1M');
   const rawRead = await run(vm, '/dev/nullb0', 'read', '1M', 256);
   const tracked = await measureTracked(vm);
@@ -170,20 +179,20 @@ async function measureDevice(vm: Vm, device: string, parameters: string): Promis
     untrackedIops: writes / (untracked.ns / 1e9),
     firstWrite: untracked.ns / first.ns,
     sequentialFirstWrite: sequentialUntracked.ns / sequentialFirst.ns,
-    rewrite: untracked.ns / rewrite.ns,
-    incremental: untracked.ns / incremental.ns,
+    rewrite: steady.ns / rewrite.ns,
+    incremental: steady.ns / incremental.ns,
     difference: Math.max(...differences),
     untrackedNeighbour: neighbourUntracked.ns / neighbour.ns,
-    idle: unloaded.ns / untracked.ns,
+    idle: unloaded.ns / steady.ns,
     imageRead: rawRead.ns / imageRead.ns,
     extraReadsPerFirstWrite: (first.reads - untracked.reads) / writes,
-    extraReadsPerRewrite: (rewrite.reads - untracked.reads) / writes,
-    extraWritesPerRewrite: (rewrite.writes - untracked.writes) / writes,
-    extraReadsPerIncrementalWrite: (incremental.reads - untracked.reads) / writes,
-    extraWritesPerIncrementalWrite: (incremental.writes - untracked.writes) / writes,
+    extraReadsPerRewrite: (rewrite.reads - steady.reads) / steadyWrites,
+    extraWritesPerRewrite: (rewrite.writes - steady.writes) / steadyWrites,
+    extraReadsPerIncrementalWrite: (incremental.reads - steady.reads) / steadyWrites,
+    extraWritesPerIncrementalWrite: (incremental.writes - steady.writes) / steadyWrites,
     sectorsPerFirstWrite: sectorsOf(first) / untracked.writtenSectors,
-    sectorsPerRewrite: sectorsOf(rewrite) / untracked.writtenSectors,
-    sectorsPerIncrementalWrite: sectorsOf(incremental) / untracked.writtenSectors,
+    sectorsPerRewrite: sectorsOf(rewrite) / steady.writtenSectors,
+    sectorsPerIncrementalWrite: sectorsOf(incremental) / steady.writtenSectors,
     blocksPerStoreWrite: writes / (first.writes - untracked.writes),
     ceiling: untracked.ns / ceiling.ns,
     sequentialCeiling: sequentialUntracked.ns / sequentialCeiling.ns,

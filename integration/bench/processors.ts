@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Write rates of two writers on two processors, by the time that passes here: what the instruction clock, which has one processor,
-// cannot tell. Each round measures all of it; a figure is the median of the rounds.
+// Write rates of several writers, each on a processor, by the time that passes here: what the instruction clock, which has one
+// processor, cannot tell. Each round measures all of it; a figure is the median of the rounds.
+import { availableParallelism } from 'node:os';
 import { Vm } from '../harness/vm.js';
 import { fileMib, latencies, run, sh, type Run } from './null-disk.js';
 import { median } from './percentile.js';
 
 /** Rates relative to the same device untracked in the same round; the clock runs until all that was saved has landed. */
-export interface TwoProcessorRates {
+export interface ProcessorRates {
+  processors: number;
   device: string;
   rounds: number;
   firstWrite: number;
@@ -15,18 +17,23 @@ export interface TwoProcessorRates {
 }
 
 const rounds = 9;
-const diskMib = 512;
+/** Two, and as many as this machine has, up to eight: more in a guest than there are here would wait for each other. */
+const counts = [...new Set([2, Math.min(8, Math.max(2, availableParallelism()))])];
+const diskMibOfOne = 256;
 const tool = '/opt/elio/tests/ioctl-tool';
-const files = '/m0/data /m0/more';
 
 async function measureDevice(
   vm: Vm,
+  processors: number,
   device: string,
   parameters: string,
-): Promise<TwoProcessorRates> {
+): Promise<ProcessorRates> {
+  const files = Array.from({ length: processors }, (_, n) => `/m0/data${n}`).join(' ');
+  const diskMib = processors * diskMibOfOne;
+  const gib = Math.ceil(diskMib / 1024);
   await sh(
     vm,
-    `modprobe null_blk nr_devices=1 gb=1 memory_backed=1 queue_mode=2 submit_queues=2 ${parameters}
+    `modprobe null_blk nr_devices=1 gb=${gib} memory_backed=1 queue_mode=2 submit_queues=${processors} ${parameters}
      dd if=/dev/zero of=/dev/nullb0 bs=1M count=${diskMib} oflag=direct status=none
      format /dev/nullb0 ${diskMib}M
      mkdir -p /m0 && mount /dev/nullb0 /m0 && insmod /opt/elio/elastio-snap.ko
@@ -41,7 +48,10 @@ async function measureDevice(
   for (let round = 0; round < rounds; round += 1) {
     const untracked = await run(vm, files);
     const ratio = ({ ns }: Run): number => untracked.ns / ns;
-    await sh(vm, `${tool} setup /dev/nullb0 /m0/cow 0 ${2 * fileMib + 32}; udevadm settle; sync`);
+    await sh(
+      vm,
+      `${tool} setup /dev/nullb0 /m0/cow 0 ${processors * fileMib + 32}; udevadm settle; sync`,
+    );
     ratios.firstWrite.push(ratio(await run(vm, files)));
     ratios.rewrite.push(ratio(await run(vm, files)));
     await sh(vm, `${tool} inc 0; udevadm settle; sync`);
@@ -50,6 +60,7 @@ async function measureDevice(
   }
   await sh(vm, 'umount /m0 && rmmod elastio-snap && modprobe -r null_blk');
   return {
+    processors,
     device,
     rounds,
     firstWrite: median(ratios.firstWrite),
@@ -59,20 +70,22 @@ async function measureDevice(
 }
 
 /** Measures on RAM disks without and with a latency of their own. */
-export async function measureTwoProcessors(directory: string): Promise<TwoProcessorRates[]> {
-  const vm = await Vm.boot({
-    name: 'two-processors',
-    cpus: 2,
-    memoryMib: diskMib + 1024,
-    logDir: directory,
-  });
-  try {
-    const rates: TwoProcessorRates[] = [];
-    for (const [device, parameters] of Object.entries(latencies))
-      rates.push(await measureDevice(vm, device, parameters));
-    await vm.checkDmesg();
-    return rates;
-  } finally {
-    await vm.stop();
+export async function measureProcessors(directory: string): Promise<ProcessorRates[]> {
+  const rates: ProcessorRates[] = [];
+  for (const processors of counts) {
+    const vm = await Vm.boot({
+      name: `processors-${processors}`,
+      cpus: processors,
+      memoryMib: processors * diskMibOfOne + 1024,
+      logDir: directory,
+    });
+    try {
+      for (const [device, parameters] of Object.entries(latencies))
+        rates.push(await measureDevice(vm, processors, device, parameters));
+      await vm.checkDmesg();
+    } finally {
+      await vm.stop();
+    }
   }
+  return rates;
 }
