@@ -168,12 +168,12 @@ describe('an origin in trouble', () => {
       (extent ?? '').split(' ').map(Number),
     ) as [number[], number[]];
     const read = (device: string, sector: number): string =>
-      `dd if=${device} of=/tmp/read bs=4k skip=${sector / 8} count=1 iflag=direct status=none`;
+      `dd if=${device} of=/tmp/block bs=4k skip=${sector / 8} count=1 iflag=direct status=none`;
     await trouble('/t/cow', 'error');
     assert.match((await vm().run(read(image, first))).stderr, /Input\/output error/);
     const notSaved = last + length - 8;
     await vm().sh(
-      `${read(image, notSaved)} && mv /tmp/read /tmp/expected && ${read(copy, notSaved)} && cmp /tmp/read /tmp/expected`,
+      `${read(image, notSaved)} && mv /tmp/block /tmp/expected && ${read(copy, notSaved)} && cmp /tmp/block /tmp/expected`,
     );
     assert.equal((await info(vm(), 0)).error, 0);
     await endTrouble();
