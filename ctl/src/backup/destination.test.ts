@@ -127,6 +127,97 @@ describe('destination of a backup', () => {
     assert.equal(await hashOf(file), content(3));
   });
 
+  describe('an increment', () => {
+    const cookie = { uuid: 'a'.repeat(32), seq_id: 2, nonce: 'b'.repeat(32) };
+    const base = { ...cookie, seq_id: 1 };
+    const origin = { host: 'host', blockDevice: '/dev/x' };
+    const data = Buffer.alloc(4096, 2);
+    /** In two places of the first MiB, and all of the third and of the last one, which is short. */
+    const pieces: Blocks[] = [
+      { kind: 'data', offset: 4096, data },
+      { kind: 'hole', offset: 16384, length: 4096 },
+      { kind: 'skipped', offset: CHUNK_SIZE + 4096, length: 4096 },
+      { kind: 'data', offset: 2 * CHUNK_SIZE, data },
+      { kind: 'hole', offset: 2 * CHUNK_SIZE + 4096, length: CHUNK_SIZE - 4096 },
+      { kind: 'data', offset: 3 * CHUNK_SIZE, data },
+    ];
+
+    async function* stream(all: readonly Blocks[], error?: Error): AsyncGenerator<Blocks> {
+      for (const piece of all) yield await Promise.resolve(piece);
+      if (error) throw error;
+    }
+
+    async function damage(offset: number): Promise<void> {
+      const content = await readFile(file);
+      content.writeUInt8(content.readUInt8(offset) ^ 1, offset);
+      await writeFile(file, content);
+    }
+
+    async function inDestination(task: (to: Destination) => Promise<unknown>): Promise<void> {
+      const destination = await Destination.open(file, 'write');
+      try {
+        await task(destination);
+      } finally {
+        await destination.close();
+      }
+    }
+
+    function increment(): Promise<void> {
+      return inDestination((to) => to.writeIncrement(stream(pieces), origin, cookie));
+    }
+
+    /** For damage at a byte, with nothing changed. */
+    async function assertRefused(byte: number, run: () => Promise<void>): Promise<void> {
+      const before = await Promise.all([hashOf(file), readFile(`${file}.manifest`, 'utf8')]);
+      await assert.rejects(run(), new RegExp(`x.img is damaged at byte ${String(byte)}: .*--full`));
+      const after = await Promise.all([hashOf(file), readFile(`${file}.manifest`, 'utf8')]);
+      assert.deepEqual(after, before);
+      assert.deepEqual(await filesLeft(), ['x.img', 'x.img.manifest']);
+    }
+
+    it('is refused when a MiB of which it leaves a part is damaged', async () => {
+      write(file, 'full', 1);
+      await damage(CHUNK_SIZE - 1);
+      await assertRefused(0, increment);
+    });
+
+    it('is refused for that also when it goes on', async () => {
+      const large = 300 * CHUNK_SIZE;
+      const half = 260 * CHUNK_SIZE;
+      const whole: Blocks = { kind: 'hole', offset: 0, length: large };
+      await inDestination((to) => to.writeFull(stream([whole]), large, origin, base));
+      const choices = { base, full: false, all: false };
+      const transfer: Transfer = { cookie, size_bytes: large, type: 'incremental', ...choices };
+      const begun: Blocks[] = [
+        { kind: 'data', offset: CHUNK_SIZE, data },
+        { kind: 'skipped', offset: CHUNK_SIZE + 4096, length: half - CHUNK_SIZE - 4096 },
+      ];
+      await inDestination(async (to) => {
+        const broken = stream(begun, new BrokenTransferError('gone'));
+        await assert.rejects(to.writeIncrement(broken, origin, cookie, transfer), /gone/);
+        assert.equal(to.unfinished?.offset_bytes, half);
+      });
+      await damage(CHUNK_SIZE + 8192);
+      const goOn = (): Promise<void> =>
+        inDestination(async (to) => {
+          await to.takeUp(never);
+          await to.writeIncrement(stream([]), origin, cookie, transfer);
+        });
+      await assertRefused(CHUNK_SIZE, goOn);
+    });
+
+    it('overwrites damage, and leaves it where it touches nothing', async () => {
+      write(file, 'full', 1);
+      await damage(2 * CHUNK_SIZE + 5000);
+      await damage(3 * CHUNK_SIZE + 5);
+      await increment();
+      assert.equal(await openAndCheck(), 2);
+      await damage(CHUNK_SIZE + 5000);
+      await increment();
+      await assert.rejects(openAndCheck(), /1 MiB differ, at byte 1048576/);
+    });
+  });
+
   it('stays what it was when a full that replaces it ends early', async () => {
     write(file, 'full', 1);
     write(file, 'full', 3, 'half-streamed');

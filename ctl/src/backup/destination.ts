@@ -42,7 +42,8 @@ import { FileContent } from './file-content.js';
 
 /** What was proven of an unfinished transfer. */
 type TakenUp =
-  { of: 'file'; chunks: WrittenChunks; skipped: ChangeMap } | { of: 'journal'; part: JournalPart };
+  | { of: 'file'; chunks: WrittenChunks; skipped: ChangeMap }
+  | { of: 'journal'; part: JournalPart; coverage: Coverage };
 
 /** A raw file as the destination of a backup. */
 export class Destination implements BackupTarget {
@@ -181,11 +182,11 @@ export class Destination implements BackupTarget {
     const { proof, offset_bytes: offset, transfer } = this.record;
     const { size_bytes: size } = transfer;
     if (proof.of === 'journal') {
-      const { header, ...part } = await cutJournal(this.journalPath, proof);
+      const { header, ...taken } = await cutJournal(this.journalPath, size, proof);
       if (header.base_sha256_tree !== this.requireManifest().digests.tree()) {
         throw new CliError(`${this.journalPath} changes another backup than ${this.path}`);
       }
-      this.takenUp = { of: 'journal', part };
+      this.takenUp = { of: 'journal', ...taken };
     } else if (proof.of === 'file') {
       const chunks = await cutPartial(this.partialPath, size, offset, proof.sha256_tree, signal);
       const skipped = skippedFromManifest(proof.skipped, size);
@@ -309,7 +310,7 @@ export class Destination implements BackupTarget {
     transfer?: Transfer,
   ): Promise<WrittenBackup> {
     const base = this.requireManifest();
-    const former = this.takenUp?.of === 'journal' ? this.takenUp.part : undefined;
+    const former = this.takenUp?.of === 'journal' ? this.takenUp : undefined;
     if (!former) await this.discard();
     const recorder = this.recorder(transfer);
     const header: JournalHeader = {
@@ -320,16 +321,18 @@ export class Destination implements BackupTarget {
       created: new Date().toISOString(),
     };
     const writer = former
-      ? await JournalWriter.continue(this.journalPath, former)
+      ? await JournalWriter.continue(this.journalPath, former.part)
       : await JournalWriter.create(this.journalPath, header);
+    const coverage = former?.coverage ?? new Coverage(base.sizeBytes);
     try {
-      for await (const piece of blocks) {
+      for await (const piece of coverage.watch(blocks)) {
         await writer.write(piece);
         await recorder?.passed(lengthOf(piece), async () => ({
           offset_bytes: piece.offset + lengthOf(piece),
           proof: { of: 'journal', ...(await writer.sync()) },
         }));
       }
+      await this.checkKept(base, coverage);
     } catch (error) {
       await writer.close();
       await this.keepOrDiscard(error);
@@ -345,6 +348,28 @@ export class Destination implements BackupTarget {
     await journal.close();
     await this.discard();
     return this.written();
+  }
+
+  /**
+   * Each MiB of which the increment leaves a part gets a new checksum, of whatever is there. Rejects when it is not what it was: once
+   * the journal is complete nobody can tell, for the file may be half new.
+   */
+  private async checkKept({ digests }: Manifest, coverage: Coverage): Promise<void> {
+    const file = await open(this.path, 'r');
+    const buffer = Buffer.alloc(CHUNK_SIZE);
+    try {
+      for (const index of coverage.partlySent()) {
+        const chunk = buffer.subarray(0, digests.lengthOf(index));
+        const offset = index * CHUNK_SIZE;
+        await readFully(file, chunk, offset);
+        if (digests.matches(index, chunk)) continue;
+        throw new CliError(
+          `${this.path} is damaged at byte ${String(offset)}: its manifest says otherwise, and an incremental backup would keep what is there; take a full one with --full`,
+        );
+      }
+    } finally {
+      await file.close();
+    }
   }
 
   /** May be repeated: it writes the same each time. */

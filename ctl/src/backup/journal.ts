@@ -16,6 +16,7 @@ import type { Blocks } from './blocks.js';
 import { CHUNK_SIZE } from '../../../agent/src/services/chunks.js';
 import { readFully } from './file-io.js';
 import { cookieSchema } from './manifest.js';
+import { Coverage } from './skipped.js';
 import { atStep } from './steps.js';
 
 const MAGIC = Buffer.from('ELIOJRN1');
@@ -138,21 +139,64 @@ async function readHeader(
   return { header: journalSchema.parse(JSON.parse(json.toString())), start };
 }
 
-/** The first bytes of a journal that is not complete; the rest is cut off. Rejects with CliError when they are not these. */
+/** What the header of a record tells. */
+interface RecordHeader {
+  kind: Blocks['kind'];
+  checksum: number;
+  offset: number;
+  length: number;
+  /** Where the payload is in the journal. */
+  at: number;
+}
+
+const KIND_NAMES: Readonly<Record<number, Blocks['kind']>> = {
+  [KIND.data]: 'data',
+  [KIND.hole]: 'hole',
+  [KIND.skipped]: 'skipped',
+};
+
+/** The records from one byte of a journal to another, without reading the data. */
+async function* recordHeaders(
+  file: FileHandle,
+  start: number,
+  end: number,
+): AsyncGenerator<RecordHeader> {
+  const header = Buffer.alloc(RECORD_SIZE);
+  for (let at = start; at < end;) {
+    await readFully(file, header, at);
+    at += RECORD_SIZE;
+    const kind = KIND_NAMES[header.readUInt32LE(0)];
+    if (!kind) throw new CliError('the journal is damaged');
+    const offset = Number(header.readBigUInt64LE(8));
+    const length = Number(header.readBigUInt64LE(16));
+    yield { kind, checksum: header.readUInt32LE(4), offset, length, at };
+    if (kind === 'data') at += length;
+  }
+}
+
+/**
+ * The first bytes of a journal that is not complete, and what they bring of a volume of that size; the rest is cut off. Rejects with
+ * CliError when they are not these.
+ */
 export async function cutJournal(
   path: string,
+  sizeBytes: number,
   { bytes, sha256 }: { bytes: number; sha256: string },
-): Promise<JournalPart & { header: JournalHeader }> {
+): Promise<{ header: JournalHeader; part: JournalPart; coverage: Coverage }> {
   const file = await open(path, 'r+');
   try {
     const hash = await hashPart(file, bytes);
     if (hash.copy().digest('hex') !== sha256) throw new CliError(`${path} is damaged`);
     const found = await readHeader(file, bytes);
     if (!found) throw new CliError(`${path} is no journal`);
+    const coverage = new Coverage(sizeBytes);
+    for await (const { kind, offset, length } of recordHeaders(file, found.start, bytes)) {
+      coverage.add(kind, offset, length);
+    }
     atStep('unfinished-proven');
     await file.truncate(bytes);
     atStep('unfinished-cut');
-    return { bytes, hash, header: found.header };
+    return { header: found.header, part: { bytes, hash }, coverage };
   } finally {
     await file.close();
   }
@@ -202,22 +246,16 @@ export class Journal {
   }
 
   async *records(): AsyncGenerator<Blocks> {
-    const header = Buffer.alloc(RECORD_SIZE);
-    for (let at = this.start; at < this.end;) {
-      await readFully(this.file, header, at);
-      at += RECORD_SIZE;
-      const kind = header.readUInt32LE(0);
-      const offset = Number(header.readBigUInt64LE(8));
-      const length = Number(header.readBigUInt64LE(16));
-      if (kind === KIND.hole || kind === KIND.skipped) {
-        yield { kind: kind === KIND.hole ? 'hole' : 'skipped', offset, length };
+    for await (const record of recordHeaders(this.file, this.start, this.end)) {
+      const { kind, checksum, offset, length, at } = record;
+      if (kind !== 'data') {
+        yield { kind, offset, length };
         continue;
       }
       const data = Buffer.alloc(length);
       await readFully(this.file, data, at);
-      if (crc32(data) !== header.readUInt32LE(4)) throw new CliError('the journal is damaged');
-      at += length;
-      yield { kind: 'data', offset, data };
+      if (crc32(data) !== checksum) throw new CliError('the journal is damaged');
+      yield { kind, offset, data };
     }
   }
 

@@ -4,7 +4,10 @@ import { z } from 'zod';
 import { blocksOf, ChangeMap } from '../../../agent/src/changes/change-map.js';
 import { RunList } from '../../../agent/src/changes/run-list.js';
 import { BLOCK_SIZE } from '../../../agent/src/driver/layout.js';
+import { CHUNK_SIZE } from '../../../agent/src/services/chunks.js';
 import { lengthOf, type Blocks } from './blocks.js';
+
+const CHUNK_BLOCKS = CHUNK_SIZE / BLOCK_SIZE;
 
 /** In a manifest: ascending runs, each the number of its first block of 4096 bytes and how many there are. */
 export const skippedSchema = z.array(z.tuple([z.int().nonnegative(), z.int().positive()]));
@@ -37,18 +40,34 @@ export class Coverage {
     return coverage;
   }
 
-  add(blocks: Blocks): void {
-    const first = blocks.offset / BLOCK_SIZE;
-    const end = Math.ceil((blocks.offset + lengthOf(blocks)) / BLOCK_SIZE);
-    const runs = blocks.kind === 'skipped' ? this.skipped : this.sent;
+  add(kind: Blocks['kind'], offset: number, length: number): void {
+    const first = offset / BLOCK_SIZE;
+    const end = Math.ceil((offset + length) / BLOCK_SIZE);
+    const runs = kind === 'skipped' ? this.skipped : this.sent;
     runs.add(first, end - first);
   }
 
   /** The blocks, which pass by, and are added. */
   async *watch(blocks: AsyncIterable<Blocks>): AsyncGenerator<Blocks> {
     for await (const piece of blocks) {
-      this.add(piece);
+      this.add(piece.kind, piece.offset, lengthOf(piece));
       yield piece;
+    }
+  }
+
+  /** The chunks of which the stream brought something, but not all. */
+  *partlySent(): Generator<number> {
+    const nrBlocks = blocksOf(BigInt(this.sizeBytes));
+    let last = -1;
+    for (const { first, count } of this.sent) {
+      const end = first + count;
+      for (let index = Math.floor(first / CHUNK_BLOCKS); index * CHUNK_BLOCKS < end; index += 1) {
+        const start = index * CHUNK_BLOCKS;
+        // Runs never touch: two of them leave a gap.
+        const isWhole = first <= start && end >= Math.min(start + CHUNK_BLOCKS, nrBlocks);
+        if (!isWhole && index !== last) yield index;
+        last = index;
+      }
     }
   }
 
