@@ -4,7 +4,18 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import {
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CHUNK_SIZE } from '../../../agent/src/services/chunks.js';
@@ -216,6 +227,31 @@ describe('destination of a backup', () => {
       await increment();
       await assert.rejects(openAndCheck(), /1 MiB differ, at byte 1048576/);
     });
+  });
+
+  it('keeps a journal while nobody can tell whether it is of this backup', async () => {
+    const manifest = `${file}.manifest`;
+    const away = join(directory, 'away');
+    for (const use of ['write', 'read'] as const) {
+      write(file, 'full', 1);
+      write(file, 'increment', 2, 'half-applied');
+      await rename(manifest, away);
+      await mkdir(manifest);
+      await assert.rejects(Destination.open(file, use), /manifest cannot be read .*x.img.journal/);
+      assert.deepEqual(await filesLeft(), ['away', 'x.img', 'x.img.journal', 'x.img.manifest']);
+      await rmdir(manifest);
+      await rename(away, manifest);
+      assert.equal(await openAndCheck(), 2);
+      assert.equal(await hashOf(file), content(1, 2));
+    }
+  });
+
+  it('throws away a journal when there is no manifest', async () => {
+    write(file, 'full', 1);
+    write(file, 'increment', 2, 'journal-complete');
+    await rm(`${file}.manifest`);
+    assert.equal(await openAndCheck(), undefined);
+    assert.deepEqual(await filesLeft(), ['x.img']);
   });
 
   it('stays what it was when a full that replaces it ends early', async () => {

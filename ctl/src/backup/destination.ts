@@ -148,14 +148,29 @@ export class Destination implements BackupTarget {
     if (await exists(this.nextPath)) await this.putFullInPlace();
     const journal = await Journal.open(this.journalPath);
     if (journal) {
-      const manifest = await this.readManifest().catch(() => undefined);
-      if (manifest?.digests.tree() === journal.header.base_sha256_tree) {
-        await this.apply(journal, manifest);
+      try {
+        const manifest = await this.manifestFor(journal);
+        if (manifest) await this.apply(journal, manifest);
+      } finally {
+        await journal.close();
       }
-      await journal.close();
       await rm(this.journalPath, { force: true });
     }
     if (!(await this.findUnfinished())) await this.discard();
+  }
+
+  /** That of the backup which a complete journal changes; undefined: it is not there. Rejects when nobody can tell. */
+  private async manifestFor({ header }: Journal): Promise<Manifest | undefined> {
+    let manifest: Manifest | undefined;
+    try {
+      manifest = await this.readManifest();
+    } catch (error) {
+      // The file may be half of what the journal makes of it, and only the journal has the rest.
+      throw new CliError(
+        `${this.manifestPath} cannot be read (${messageOf(error)}), without which ${this.journalPath} cannot be applied: put that right and run the command again; if it is lost, delete the journal and take a full backup`,
+      );
+    }
+    return manifest?.digests.tree() === header.base_sha256_tree ? manifest : undefined;
   }
 
   get unfinished(): ProgressRecord | undefined {
