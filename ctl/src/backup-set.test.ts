@@ -186,6 +186,26 @@ describe('elioctl with a set', function () {
     assert.equal(readdirSync(set).length, 6);
   });
 
+  it('replaces a raw backup of another host only with --full', async () => {
+    const raw = join(directory, 'raw');
+    const run = async (status: number, ...words: string[]): Promise<string> => {
+      const result = await elioctl('backup', ...words, '/dev/vdb1', raw);
+      assert.equal(result.status, status, result.stderr);
+      return result.stderr;
+    };
+    await run(EXIT.ok);
+    origin.hostname = 'db2';
+    origin.calls.length = 0;
+    for (const words of [[], ['--dry-run']]) {
+      const message = await run(EXIT.state, ...words);
+      assert.match(message, /a backup of \/dev\/vdb1 on db1, and this is \/dev\/vdb1 on db2/);
+    }
+    await run(EXIT.ok, '--dry-run', '--full');
+    assert.deepEqual(origin.calls, []);
+    await run(EXIT.ok, '--full');
+    await run(EXIT.ok);
+  });
+
   it('does not touch the target of a restore when the backup is damaged', async () => {
     await backUp();
     execFileSync('qemu-io', ['-f', 'qcow2', '-c', 'write -P 7 1M 4096', join(set, '000001.qcow2')]);

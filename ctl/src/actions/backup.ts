@@ -40,12 +40,14 @@ async function openTarget(
   path: string,
   full: boolean,
 ): Promise<BackupTarget & { close(): Promise<void> }> {
-  return meansSet(path) ? SetTarget.open(resolve(path), full) : Destination.open(path, 'write');
+  return meansSet(path)
+    ? SetTarget.open(resolve(path), full)
+    : Destination.open(path, 'write', full);
 }
 
 async function glanceAtTarget(path: string, full: boolean): Promise<Glance<BackupTarget>> {
   if (meansSet(path)) return SetTarget.glance(resolve(path), full);
-  const { destination, unfinished } = await Destination.glance(path);
+  const { destination, unfinished } = await Destination.glance(path, full);
   return { found: destination, unfinished };
 }
 

@@ -19,12 +19,14 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CHUNK_SIZE } from '../../../agent/src/services/chunks.js';
-import { CliError } from '../errors.js';
 import type { Blocks } from './blocks.js';
+import { CliError, EXIT } from '../errors.js';
+import { ORIGIN } from '../sets/testing/volume.js';
 import { Destination } from './destination.js';
 import type { Transfer } from './progress-record.js';
 import { FULL_STEPS, INCREMENT_STEPS } from './steps.js';
 import { BrokenTransferError } from './stream.js';
+import type { OriginDetails } from './target.js';
 
 const sizeBytes = 3 * CHUNK_SIZE + 4096;
 const writerProgram = join(import.meta.dirname, 'testing', 'write-backup.js');
@@ -141,7 +143,6 @@ describe('destination of a backup', () => {
   describe('an increment', () => {
     const cookie = { uuid: 'a'.repeat(32), seq_id: 2, nonce: 'b'.repeat(32) };
     const base = { ...cookie, seq_id: 1 };
-    const origin = { host: 'host', blockDevice: '/dev/x' };
     const data = Buffer.alloc(4096, 2);
     /** In two places of the first MiB, and all of the third and of the last one, which is short. */
     const pieces: Blocks[] = [
@@ -174,7 +175,7 @@ describe('destination of a backup', () => {
     }
 
     function increment(): Promise<void> {
-      return inDestination((to) => to.writeIncrement(stream(pieces), origin, cookie));
+      return inDestination((to) => to.writeIncrement(stream(pieces), ORIGIN, cookie));
     }
 
     /** For damage at a byte, with nothing changed. */
@@ -196,7 +197,7 @@ describe('destination of a backup', () => {
       const large = 300 * CHUNK_SIZE;
       const half = 260 * CHUNK_SIZE;
       const whole: Blocks = { kind: 'hole', offset: 0, length: large };
-      await inDestination((to) => to.writeFull(stream([whole]), large, origin, base));
+      await inDestination((to) => to.writeFull(stream([whole]), large, ORIGIN, base));
       const choices = { base, full: false, all: false };
       const transfer: Transfer = { cookie, size_bytes: large, type: 'incremental', ...choices };
       const begun: Blocks[] = [
@@ -205,14 +206,14 @@ describe('destination of a backup', () => {
       ];
       await inDestination(async (to) => {
         const broken = stream(begun, new BrokenTransferError('gone'));
-        await assert.rejects(to.writeIncrement(broken, origin, cookie, transfer), /gone/);
+        await assert.rejects(to.writeIncrement(broken, ORIGIN, cookie, transfer), /gone/);
         assert.equal(to.unfinished?.offset_bytes, half);
       });
       await damage(CHUNK_SIZE + 8192);
       const goOn = (): Promise<void> =>
         inDestination(async (to) => {
           await to.takeUp(never);
-          await to.writeIncrement(stream([]), origin, cookie, transfer);
+          await to.writeIncrement(stream([]), ORIGIN, cookie, transfer);
         });
       await assertRefused(CHUNK_SIZE, goOn);
     });
@@ -266,7 +267,6 @@ describe('destination of a backup', () => {
     const large = 600 * CHUNK_SIZE;
     const half = 300 * CHUNK_SIZE;
     const cookie = { uuid: 'a'.repeat(32), seq_id: 1, nonce: 'b'.repeat(32) };
-    const origin = { host: 'host', blockDevice: '/dev/x' };
     const size = { size_bytes: large };
     const choices = { base: null, full: false, all: false };
     const transfer: Transfer = { cookie, ...size, type: 'full', ...choices };
@@ -282,7 +282,7 @@ describe('destination of a backup', () => {
     }
     const write = async (error: Error): Promise<Destination> => {
       const destination = await Destination.open(file, 'write');
-      const written = destination.writeFull(begun(error), large, origin, cookie, transfer);
+      const written = destination.writeFull(begun(error), large, ORIGIN, cookie, transfer);
       await assert.rejects(written, error);
       await destination.close();
       return destination;
@@ -294,7 +294,7 @@ describe('destination of a backup', () => {
     const destination = await Destination.open(file, 'write');
     assert.deepEqual(destination.unfinished, kept.unfinished);
     await destination.takeUp(never);
-    await destination.writeFull(rest(), large, origin, cookie, transfer);
+    await destination.writeFull(rest(), large, ORIGIN, cookie, transfer);
     await destination.content().check(never);
     await destination.close();
     assert.deepEqual(await filesLeft(), ['x.img', 'x.img.manifest']);
@@ -332,9 +332,46 @@ describe('destination of a backup', () => {
     await rm(`${file}.manifest`);
     assert.match(await why(), /no manifest/);
     const destination = await Destination.open(file, 'write');
-    await assert.rejects(destination.checkMayWrite(), /no backup.*give another file/);
+    await assert.rejects(destination.checkMayWrite(ORIGIN), /no backup.*give another file/);
     await destination.close();
     assert.equal(await readFile(file, 'utf8'), 'x');
+  });
+
+  it('is not replaced by a backup of another device, unless that is told to', async () => {
+    write(file, 'full', 1);
+    write(file, 'increment', 2);
+    const mayWrite = async (now: OriginDetails, full: boolean): Promise<void> => {
+      const destination = await Destination.open(file, 'write', full);
+      try {
+        await destination.checkMayWrite(now);
+      } finally {
+        await destination.close();
+      }
+      await (await Destination.glance(file, full)).destination.checkMayWrite(now);
+    };
+    const refused = (error: unknown): boolean =>
+      error instanceof CliError &&
+      error.exitCode === EXIT.state &&
+      error.message.includes('--full');
+    const host = { ...ORIGIN, host: 'db2', machineId: 'b'.repeat(32) };
+    const device = { ...ORIGIN, blockDevice: '/dev/vdc1', stableId: 'PARTUUID=2' };
+    for (const other of [host, device]) {
+      await assert.rejects(mayWrite(other, false), refused);
+      await mayWrite(other, true);
+    }
+    await assert.rejects(mayWrite(device, false), /\/dev\/vdb1 on db1, .* \/dev\/vdc1 on db1: /);
+    // A host may be renamed, and a device have another path after a reboot.
+    await mayWrite({ ...ORIGIN, host: 'new', blockDevice: '/dev/vdq1' }, false);
+  });
+
+  it('is known by names where its manifest has no more', async () => {
+    write(file, 'full', 1);
+    const manifest = await readFile(`${file}.manifest`, 'utf8');
+    await writeFile(`${file}.manifest`, manifest.replace(/ *"(machine|stable)_id": .*\n/g, ''));
+    const { destination } = await Destination.glance(file);
+    await destination.checkMayWrite(ORIGIN);
+    const other = { ...ORIGIN, blockDevice: '/dev/vdc1' };
+    await assert.rejects(destination.checkMayWrite(other), /and this is \/dev\/vdc1 on db1/);
   });
 
   it('finds every MiB that is not what the manifest says', async () => {

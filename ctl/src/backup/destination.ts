@@ -23,7 +23,7 @@ import {
   type JournalPart,
 } from './journal.js';
 import { BackupLock } from './lock.js';
-import { Manifest, type BackupOrigin, type ManifestCookie } from './manifest.js';
+import { isSameOrigin, Manifest, type BackupOrigin, type ManifestCookie } from './manifest.js';
 import {
   ProgressRecorder,
   readProgress,
@@ -60,6 +60,7 @@ export class Destination implements BackupTarget {
   private constructor(
     readonly path: string,
     private readonly lock: BackupLock | undefined,
+    private readonly full: boolean,
   ) {
     this.manifestPath = `${path}.manifest`;
     this.journalPath = `${path}.journal`;
@@ -68,10 +69,13 @@ export class Destination implements BackupTarget {
     this.progressPath = `${path}.progress`;
   }
 
-  /** Locks a backup for writing or reading, and finishes or throws away what an interrupted run left, unless it can go on. */
-  static async open(path: string, use: 'write' | 'read'): Promise<Destination> {
+  /**
+   * Locks a backup for writing or reading, and finishes or throws away what an interrupted run left, unless it can go on. `full`: what
+   * is written builds on nothing, whatever there is.
+   */
+  static async open(path: string, use: 'write' | 'read', full = false): Promise<Destination> {
     const lock = await BackupLock.acquire(path, use === 'write' ? 'exclusive' : 'shared');
-    const destination = new Destination(path, lock);
+    const destination = new Destination(path, lock, full);
     try {
       if (use === 'write') await destination.recover();
       else if (await destination.needsRecovery()) {
@@ -86,8 +90,11 @@ export class Destination implements BackupTarget {
   }
 
   /** Looks at a backup without a lock and changes nothing; `unfinished`: an interrupted run has left something. */
-  static async glance(path: string): Promise<{ destination: Destination; unfinished: boolean }> {
-    const destination = new Destination(path, undefined);
+  static async glance(
+    path: string,
+    full = false,
+  ): Promise<{ destination: Destination; unfinished: boolean }> {
+    const destination = new Destination(path, undefined, full);
     await destination.load();
     return { destination, unfinished: await destination.hasLeftovers() };
   }
@@ -246,8 +253,15 @@ export class Destination implements BackupTarget {
     else this.current = manifest;
   }
 
-  /** Rejects when the file is somebody else's. */
-  async checkMayWrite(): Promise<void> {
+  /** Rejects when the file is somebody else's, or a backup of another device that would be lost. */
+  async checkMayWrite(now: BackupOrigin): Promise<void> {
+    const former = this.current?.origin;
+    if (former && !this.full && !isSameOrigin(former, now)) {
+      throw new CliError(
+        `${this.path} is a backup of ${former.blockDevice} on ${former.host}, and this is ${now.blockDevice} on ${now.host}: give another file, or replace that backup with --full`,
+        EXIT.state,
+      );
+    }
     if (!(await exists(this.path)) || (await exists(this.manifestPath))) return;
     throw new CliError(
       `${this.path} exists and is no backup (it has no manifest): give another file, or delete it`,
@@ -332,7 +346,9 @@ export class Destination implements BackupTarget {
       base_sha256_tree: base.digests.tree(),
       cookie,
       host: origin.host,
+      machine_id: origin.machineId,
       block_device: origin.blockDevice,
+      stable_id: origin.stableId,
       created: new Date().toISOString(),
     };
     const writer = former
@@ -416,9 +432,11 @@ export class Destination implements BackupTarget {
       await file.close();
     }
     atStep('applied');
-    const { host, block_device: blockDevice, created, cookie } = journal.header;
+    const { host, machine_id: machineId, stable_id: stableId } = journal.header;
+    const { block_device: blockDevice, created, cookie } = journal.header;
+    const origin = { host, machineId, blockDevice, stableId };
     const skipped = coverage.over(base.skipped);
-    const manifest = new Manifest({ host, blockDevice }, created, cookie, digests, skipped);
+    const manifest = new Manifest(origin, created, cookie, digests, skipped);
     await writeFileAtomically(this.manifestPath, manifest.serialize());
     atStep('manifest-in-place');
     return manifest;

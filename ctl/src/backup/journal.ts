@@ -31,7 +31,9 @@ const journalSchema = z.strictObject({
   /** The snapshot that the backup is of when it has been applied. */
   cookie: cookieSchema,
   host: z.string(),
+  machine_id: z.string().default(''),
   block_device: z.string(),
+  stable_id: z.string().default(''),
   created: z.string(),
 });
 

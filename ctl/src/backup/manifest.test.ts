@@ -6,6 +6,7 @@ import { ChangeMap } from '../../../agent/src/changes/change-map.js';
 import { ChunkDigests } from './digests.js';
 import { Manifest } from './manifest.js';
 
+const origin = { host: 'h', machineId: 'm', blockDevice: '/dev/x', stableId: 'PARTUUID=1' };
 const cookie = { uuid: 'a'.repeat(32), seq_id: 7, nonce: 'b'.repeat(32) };
 
 function sample(): Manifest {
@@ -13,12 +14,13 @@ function sample(): Manifest {
   digests.set(0, chunkDigest(Buffer.alloc(CHUNK_SIZE, 1)));
   digests.set(1, chunkDigest(Buffer.from('hello')));
   const skipped = ChangeMap.fromRuns(257, [{ first: 3, count: 2 }]);
-  return new Manifest({ host: 'h', blockDevice: '/dev/x' }, 'now', cookie, digests, skipped);
+  return new Manifest(origin, 'now', cookie, digests, skipped);
 }
 
 describe('manifest', () => {
   it('is read back as it was', () => {
     const read = Manifest.parse(sample().serialize());
+    assert.deepEqual(read.origin, origin);
     assert.deepEqual(read.cookie, cookie);
     assert.equal(read.sizeBytes, CHUNK_SIZE + 5);
     assert.equal(read.digests.tree(), sample().digests.tree());

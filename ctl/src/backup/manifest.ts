@@ -17,9 +17,12 @@ export const cookieSchema = z.strictObject({
 
 const manifestSchema = z.strictObject({
   format: z.literal(1),
-  /** Where it came from and when: for people. */
+  /** Where it came from. */
   host: z.string(),
+  machine_id: z.string().default(''),
   block_device: z.string(),
+  stable_id: z.string().default(''),
+  /** When: for people. */
   created: z.string(),
   cookie: cookieSchema,
   size_bytes: z.int().positive(),
@@ -40,10 +43,23 @@ export function cookieFromManifest(cookie: ManifestCookie): Cookie {
   return { uuid: cookie.uuid, seqId: BigInt(cookie.seq_id), nonce: cookie.nonce };
 }
 
-/** Where a backup comes from. */
+/** Where a backup comes from. What is not known is empty. */
 export interface BackupOrigin {
   host: string;
+  machineId: string;
   blockDevice: string;
+  stableId: string;
+}
+
+/** Are they one and the same? A host may be renamed, and a device have another path after a reboot. */
+export function isSameOrigin(former: BackupOrigin, now: BackupOrigin): boolean {
+  const known = former.machineId !== '' && now.machineId !== '';
+  const sameHost = known ? former.machineId === now.machineId : former.host === now.host;
+  const named = former.stableId !== '' && now.stableId !== '';
+  const sameDevice = named
+    ? former.stableId === now.stableId
+    : former.blockDevice === now.blockDevice;
+  return sameHost && sameDevice;
 }
 
 /** What a backup file holds: which snapshot, and the checksums of its content. */
@@ -65,8 +81,9 @@ export class Manifest {
     const m = manifestSchema.parse(JSON.parse(text));
     const digests = ChunkDigests.parse(m.chunk_sha256, m.size_bytes);
     if (digests?.tree() !== m.sha256_tree) throw new Error('its checksums contradict each other');
+    const { host, machine_id: machineId, block_device: blockDevice, stable_id: stableId } = m;
     return new Manifest(
-      { host: m.host, blockDevice: m.block_device },
+      { host, machineId, blockDevice, stableId },
       m.created,
       m.cookie,
       digests,
@@ -78,7 +95,9 @@ export class Manifest {
     const content: z.infer<typeof manifestSchema> = {
       format: 1,
       host: this.origin.host,
+      machine_id: this.origin.machineId,
       block_device: this.origin.blockDevice,
+      stable_id: this.origin.stableId,
       created: this.created,
       cookie: this.cookie,
       size_bytes: this.sizeBytes,

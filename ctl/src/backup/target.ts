@@ -5,10 +5,8 @@ import type { Blocks } from './blocks.js';
 import type { BackupOrigin, ManifestCookie } from './manifest.js';
 import type { ProgressRecord, Transfer } from './progress-record.js';
 
-/** Where a backup comes from, in full. What is not known is empty. */
+/** Where a backup comes from, in full. */
 export interface OriginDetails extends BackupOrigin {
-  machineId: string;
-  stableId: string;
   agentVersion: string;
   moduleVersion: string;
   kernelRelease: string;

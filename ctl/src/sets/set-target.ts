@@ -5,7 +5,7 @@ import type { ChangeMap } from '../../../agent/src/changes/change-map.js';
 import { writeFileAtomically } from '../../../agent/src/os/atomic-file.js';
 import { AGENT_VERSION } from '../../../agent/src/version.js';
 import type { Blocks } from '../backup/blocks.js';
-import type { ManifestCookie } from '../backup/manifest.js';
+import { isSameOrigin, type BackupOrigin, type ManifestCookie } from '../backup/manifest.js';
 import { ProgressRecorder, type ProgressRecord, type Transfer } from '../backup/progress-record.js';
 import { skippedFromManifest, skippedToManifest } from '../backup/skipped.js';
 import { atStep } from '../backup/steps.js';
@@ -29,15 +29,9 @@ import { BackupSet } from './set.js';
 import { storageError } from './storage-error.js';
 import { cutLayer, type LayerPart } from './unfinished-layer.js';
 
-/** Are they one and the same? A host may be renamed, and a device have another path after a reboot. */
-function isSameOrigin(former: SetManifest, now: OriginDetails): boolean {
-  const known = former.machine_id !== '' && now.machineId !== '';
-  const sameHost = known ? former.machine_id === now.machineId : former.host === now.host;
-  const named = former.stable_id !== '' && now.stableId !== '';
-  const sameDevice = named
-    ? former.stable_id === now.stableId
-    : former.block_device === now.blockDevice;
-  return sameHost && sameDevice;
+function originOf(manifest: SetManifest): BackupOrigin {
+  const { host, machine_id: machineId, block_device: blockDevice, stable_id: stableId } = manifest;
+  return { host, machineId, blockDevice, stableId };
 }
 
 export class SetTarget implements BackupTarget {
@@ -107,7 +101,7 @@ export class SetTarget implements BackupTarget {
       );
     }
     if (!newest) return;
-    if (!isSameOrigin(newest, origin)) {
+    if (!isSameOrigin(originOf(newest), origin)) {
       throw new CliError(
         `${directory} holds backups of ${newest.block_device} on ${newest.host}, and this is ${origin.blockDevice} on ${origin.host}: give another directory, or begin a new chain here with --full`,
         EXIT.state,

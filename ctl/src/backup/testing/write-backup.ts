@@ -2,12 +2,12 @@
 // write-backup.js FILE full|increment FILL SIZE: writes to a destination as a backup does, so that tests can break it.
 import type { Blocks } from '../blocks.js';
 import { CHUNK_SIZE } from '../../../../agent/src/services/chunks.js';
+import { ORIGIN } from '../../sets/testing/volume.js';
 import { Destination } from '../destination.js';
 import { atStep } from '../steps.js';
 
 const [file = '', kind = '', fill = '', size = ''] = process.argv.slice(2);
 const sizeBytes = Number(size);
-const origin = { host: 'host', blockDevice: '/dev/x' };
 const uuid = 'a'.repeat(32);
 const nonce = 'b'.repeat(32);
 
@@ -38,9 +38,9 @@ async function* stream(blocks: Iterable<Blocks>): AsyncGenerator<Blocks> {
 
 const destination = await Destination.open(file, 'write');
 if (kind === 'full') {
-  await destination.writeFull(stream(full()), sizeBytes, origin, { uuid, seq_id: 1, nonce });
+  await destination.writeFull(stream(full()), sizeBytes, ORIGIN, { uuid, seq_id: 1, nonce });
 } else {
   const target = { uuid, seq_id: 2, nonce };
-  await destination.writeIncrement(stream(increment()), origin, target);
+  await destination.writeIncrement(stream(increment()), ORIGIN, target);
 }
 await destination.close();
