@@ -206,6 +206,57 @@ describe('elioctl with a set', function () {
     await run(EXIT.ok);
   });
 
+  describe('and a lease', () => {
+    /** What becomes of the snapshot before that call is answered. */
+    function when(call: string, happens: () => void): void {
+      origin.onCall = (name) => {
+        if (name === call) happens();
+      };
+    }
+
+    for (const name of ['raw', 'other/']) {
+      it(`holds it until the backup is complete (${name})`, async () => {
+        const place = join(directory, name);
+        for (const first of ['setupSnapshot', 'transitionToSnapshot']) {
+          origin.calls.length = 0;
+          const { status, stderr } = await elioctl('backup', '/dev/vdb1', place);
+          assert.equal(status, EXIT.ok, stderr);
+          const rest = ['renewLease', 'deleteOldCowFile', 'transitionToIncremental'];
+          assert.deepEqual(origin.calls, [first, ...rest]);
+        }
+      });
+    }
+
+    it('has no objection when it has ended in the end', async () => {
+      when('deleteOldCowFile', () => {
+        origin.endLease();
+      });
+      const { cookie } = await backUp();
+      assert.equal(cookie.seq_id, 1);
+      assert.equal(origin.calls.at(-1), 'transitionToIncremental');
+    });
+
+    it('objects when the tracker is of another snapshot in the end', async () => {
+      when('deleteOldCowFile', () => {
+        origin.passSnapshot();
+      });
+      const { status, stderr } = await elioctl('backup', '/dev/vdb1', `${set}/`);
+      assert.equal(status, EXIT.state, stderr);
+      assert.match(stderr, /not in snapshot mode/);
+    });
+
+    it('does not say of a snapshot that has ended that it stays', async () => {
+      origin.failsMidway = true;
+      when('transitionToIncremental', () => {
+        origin.endLease();
+      });
+      const { status, stderr } = await elioctl('backup', '/dev/vdb1', `${set}/`);
+      assert.equal(status, EXIT.failed, stderr);
+      assert.match(stderr, /the COW file is full/);
+      assert.doesNotMatch(stderr, /stays in snapshot mode/);
+    });
+  });
+
   it('does not touch the target of a restore when the backup is damaged', async () => {
     await backUp();
     execFileSync('qemu-io', ['-f', 'qcow2', '-c', 'write -P 7 1M 4096', join(set, '000001.qcow2')]);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A backup: snapshot, stream, commit, back to incremental mode.
+import type { Snapshot } from '../../../proto/gen/elio/v1/types.js';
 import { type Connection } from '../connection.js';
 import { messageOf } from '../errors.js';
 import { lengthOf, type Blocks } from './blocks.js';
@@ -70,8 +71,9 @@ async function* watched(stream: BlockStream, progress: ProgressView): AsyncGener
 async function transfer(
   source: Source,
   target: BackupTarget,
-  origin: OriginDetails,
-  { cookie }: TakenSnapshot,
+  origin: Origin,
+  details: OriginDetails,
+  { snapshot, cookie }: TakenSnapshot,
   choices: Choices,
   watch: BackupWatch,
 ): Promise<WrittenBackup> {
@@ -82,8 +84,12 @@ async function transfer(
   const instant = cookieToManifest(cookie);
   const what = transferOf(target, source, instant, choices);
   try {
-    if (base) return await target.writeIncrement(blocks, origin, instant, what);
-    return await target.writeFull(blocks, what.size_bytes, origin, instant, what);
+    // The stream renews the lease, but what comes behind it may take longer than that.
+    return await origin.hold(snapshot.minor, () =>
+      base
+        ? target.writeIncrement(blocks, details, instant, what)
+        : target.writeFull(blocks, what.size_bytes, details, instant, what),
+    );
   } finally {
     progress.stop();
     stream.close();
@@ -93,11 +99,12 @@ async function transfer(
 /** After a failure: no image that fills its COW file, unless another run can go on with it; the changes go on being recorded. */
 async function leave(
   origin: Origin,
-  minor: number,
+  snapshot: Snapshot,
   target: BackupTarget,
   watch: BackupWatch,
   signal: AbortSignal,
 ): Promise<void> {
+  const { minor } = snapshot;
   if (target.unfinished && !signal.aborted) {
     const time = formatDuration(LEASE_SECONDS);
     watch.warn(
@@ -107,7 +114,7 @@ async function leave(
   }
   if (target.unfinished) await target.discard();
   try {
-    await origin.toIncremental(minor);
+    await origin.toIncremental(snapshot);
   } catch (error) {
     watch.warn(`snapshot ${String(minor)} stays in snapshot mode: ${messageOf(error)}`);
   }
@@ -138,6 +145,7 @@ async function run(
   const written = await transfer(
     source,
     target,
+    origin,
     { ...details, blockDevice },
     snapshot,
     options,
@@ -193,7 +201,7 @@ async function begin(
     }
     why = continuation;
   } catch (error) {
-    if (tracker) await leave(origin, tracker.minor, target, watch, signal);
+    if (tracker) await leave(origin, tracker, target, watch, signal);
     throw error;
   }
   if (why !== '') why = `an unfinished transfer could not go on: ${why}`;
@@ -222,7 +230,6 @@ export async function backUp(
   const details = await describeOrigin(connection, origin.device);
   await target.checkMayWrite(details);
   const { snapshot, goingOn } = await begin(connection, origin, target, options, watch, signal);
-  const { minor } = snapshot.snapshot;
   atStep('snapshot-taken');
   let result: Omit<BackupResult, 'seconds'>;
   try {
@@ -239,10 +246,10 @@ export async function backUp(
       signal,
     );
   } catch (error) {
-    await leave(origin, minor, target, watch, signal);
+    await leave(origin, snapshot.snapshot, target, watch, signal);
     throw error;
   }
-  if (options.keepSnapshot) await origin.keep(minor);
-  else await origin.toIncremental(minor);
+  if (options.keepSnapshot) await origin.keep(snapshot.snapshot.minor);
+  else await origin.toIncremental(snapshot.snapshot);
   return { ...result, seconds: (Date.now() - startedMs) / 1000 };
 }

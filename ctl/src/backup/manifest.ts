@@ -43,6 +43,12 @@ export function cookieFromManifest(cookie: ManifestCookie): Cookie {
   return { uuid: cookie.uuid, seqId: BigInt(cookie.seq_id), nonce: cookie.nonce };
 }
 
+/** Null: there is none. */
+export function isSameInstant(a: ManifestCookie | null, b: ManifestCookie | null): boolean {
+  if (!a || !b) return a === b;
+  return a.uuid === b.uuid && a.seq_id === b.seq_id && a.nonce === b.nonce;
+}
+
 /** Where a backup comes from. What is not known is empty. */
 export interface BackupOrigin {
   host: string;

@@ -6,6 +6,7 @@ import type { BlockDevice } from '../../../proto/gen/elio/v1/host.js';
 import { TrackerState, type Cookie, type Snapshot } from '../../../proto/gen/elio/v1/types.js';
 import { SLOW_CALL_MS, type Connection } from '../connection.js';
 import { CliError, EXIT } from '../errors.js';
+import { cookieToManifest, isSameInstant } from './manifest.js';
 import type { OriginDetails } from './target.js';
 
 /**
@@ -118,7 +119,7 @@ export class Origin {
     }
     switch (tracker.state) {
       case TrackerState.TRACKER_STATE_ACTIVE_SNAPSHOT:
-        await this.toIncremental(tracker.minor);
+        await this.toIncremental(tracker);
         return this.nextSnapshot(tracker, sizes);
       case TrackerState.TRACKER_STATE_ACTIVE_INCREMENTAL:
         return this.nextSnapshot(tracker, sizes);
@@ -162,18 +163,30 @@ export class Origin {
     await this.connection.snapshots.destroySnapshot(request, SLOW_CALL_MS);
   }
 
-  /** Waits for readers of the image to end: that of a client which has vanished ends when the agent has noticed that. */
-  async toIncremental(minor: number): Promise<void> {
+  /**
+   * Ends snapshot mode, which may have ended with the lease. Waits for readers of the image to end: that of a client which has vanished
+   * ends when the agent has noticed that.
+   */
+  async toIncremental(snapshot: Snapshot): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
-      const request = { minor, requestId: randomUUID() };
+      const request = { minor: snapshot.minor, requestId: randomUUID() };
       try {
         await this.connection.snapshots.transitionToIncremental(request, SLOW_CALL_MS);
         return;
       } catch (error) {
-        const isInUse = error instanceof CliError && error.reason === 'IMAGE_IN_USE';
-        if (!isInUse || attempt === END_ATTEMPTS) throw error;
+        const reason = error instanceof CliError ? error.reason : '';
+        if (reason === 'WRONG_STATE' && (await this.hasEnded(snapshot))) return;
+        if (reason !== 'IMAGE_IN_USE' || attempt === END_ATTEMPTS) throw error;
       }
     }
+  }
+
+  /** Does the tracker record what has changed since that very snapshot? */
+  private async hasEnded({ minor, cookie }: Snapshot): Promise<boolean> {
+    const { snapshot: now } = await this.connection.snapshots.getSnapshot({ minor });
+    if (!now?.cookie || !cookie || now.error !== 0) return false;
+    if (now.state !== TrackerState.TRACKER_STATE_ACTIVE_INCREMENTAL) return false;
+    return isSameInstant(cookieToManifest(now.cookie), cookieToManifest(cookie));
   }
 
   /** Renews the lease of a snapshot, again and again as long as a task runs. */

@@ -7,7 +7,12 @@ import { messageOf } from '../errors.js';
 import { isBrokenConnection } from '../grpc-errors.js';
 import { checkInterrupt } from '../interrupt.js';
 import { formatBytes } from '../output.js';
-import { cookieFromManifest, cookieToManifest, type ManifestCookie } from './manifest.js';
+import {
+  cookieFromManifest,
+  cookieToManifest,
+  isSameInstant,
+  type ManifestCookie,
+} from './manifest.js';
 import { type Origin, type TakenSnapshot } from './origin.js';
 import type { ProgressRecord, Transfer } from './progress-record.js';
 import { baseOf, type Choices, type Source } from './source.js';
@@ -34,11 +39,6 @@ export function transferOf(
   };
 }
 
-function isSame(a: ManifestCookie | null, b: ManifestCookie | null): boolean {
-  if (!a || !b) return a === b;
-  return a.uuid === b.uuid && a.seq_id === b.seq_id && a.nonce === b.nonce;
-}
-
 /** Why an unfinished transfer cannot go on; empty: nothing is known that speaks against it. */
 export function obstacle(
   { transfer }: ProgressRecord,
@@ -49,13 +49,13 @@ export function obstacle(
   if (transfer.full !== choices.full) return 'only one of the two runs has --full';
   if (transfer.all !== choices.all) return 'only one of the two runs has --all';
   const base = baseOf(target, choices);
-  if (!isSame(transfer.base, base?.cookie ?? null)) return 'it builds on another backup';
+  if (!isSameInstant(transfer.base, base?.cookie ?? null)) return 'it builds on another backup';
   if (!tracker) return 'the device is not tracked any more';
   const name = `snapshot ${String(tracker.minor)}`;
   if (tracker.error !== 0) return `${name} has failed (${String(tracker.error)})`;
   if (tracker.state !== TrackerState.TRACKER_STATE_ACTIVE_SNAPSHOT) return 'its image is gone';
   const { cookie, sizeBytes } = tracker;
-  if (!cookie || !isSame(transfer.cookie, cookieToManifest(cookie))) {
+  if (!cookie || !isSameInstant(transfer.cookie, cookieToManifest(cookie))) {
     return `${name} is of another instant`;
   }
   return Number(sizeBytes) === transfer.size_bytes ? '' : 'the device has another size now';

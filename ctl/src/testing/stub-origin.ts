@@ -127,6 +127,8 @@ export class StubOrigin {
   readonly reads: { fromBytes: number; dataBytes: number; heldBytes: number }[] = [];
   /** Names of the calls that changed or held a snapshot. */
   readonly calls: string[] = [];
+  /** Is told of each of them before it is answered. */
+  onCall: (name: string) => void = () => undefined;
   /** The oldest snapshot since which the changes are known; undefined: the former one. */
   oldestKnown: bigint | undefined;
   /** What a snapshot has failed with. */
@@ -209,6 +211,7 @@ export class StubOrigin {
   private noted<Q, A>(name: string, answer: (request: Q) => A): handleUnaryCall<Q, A> {
     return unary((request) => {
       this.calls.push(name);
+      this.onCall(name);
       return answer(request);
     });
   }
@@ -216,6 +219,11 @@ export class StubOrigin {
   /** As at the end of a lease. */
   endLease(): void {
     this.to(TrackerState.TRACKER_STATE_ACTIVE_INCREMENTAL);
+  }
+
+  /** As when somebody else has taken the next snapshot, and ended it. */
+  passSnapshot(): void {
+    this.to(TrackerState.TRACKER_STATE_ACTIVE_INCREMENTAL, true);
   }
 
   private snapshotHandlers(): SnapshotServiceServer {
@@ -239,6 +247,9 @@ export class StubOrigin {
         if (this.busyCalls > 0) {
           this.busyCalls -= 1;
           throw new AgentError(status.ABORTED, 'IMAGE_IN_USE', 'image in use');
+        }
+        if (this.state !== TrackerState.TRACKER_STATE_ACTIVE_SNAPSHOT) {
+          throw new AgentError(status.FAILED_PRECONDITION, 'WRONG_STATE', 'not in snapshot mode');
         }
         return this.to(TrackerState.TRACKER_STATE_ACTIVE_INCREMENTAL);
       }),
