@@ -26,6 +26,19 @@ describe('BackupLock', () => {
     assert.equal(existsSync(`${backup}.lock`), false);
   });
 
+  it('stays shared when it cannot become exclusive', async () => {
+    const backup = join(directory, 'backup.img');
+    const lock = await BackupLock.acquire(backup, 'shared');
+    const other = await BackupLock.acquire(backup, 'shared');
+    const task = (): Promise<void> => Promise.reject(new Error('not alone'));
+    await assert.rejects(lock.exclusively(task), /is held by another elioctl/);
+    assert.equal(lock.isLost, false);
+    await other.release();
+    await assert.rejects(BackupLock.acquire(backup, 'exclusive'), /is in use by another elioctl/);
+    await lock.release();
+    assert.equal(existsSync(`${backup}.lock`), false);
+  });
+
   it('is refused while another has it for itself', async () => {
     const backup = join(directory, 'backup.img');
     const lock = await BackupLock.acquire(backup, 'exclusive');

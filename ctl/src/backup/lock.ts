@@ -28,6 +28,8 @@ async function isAt(path: string, file: FileHandle): Promise<boolean> {
 
 /** A lock on a backup, by flock(2) on a file beside it: the kernel releases it when its holder dies. */
 export class BackupLock {
+  private lost = false;
+
   private constructor(
     private readonly path: string,
     private readonly file: FileHandle | undefined,
@@ -66,9 +68,16 @@ export class BackupLock {
     }
   }
 
+  /** It was shared, and another took it for itself when this one was to become exclusive. */
+  get isLost(): boolean {
+    return this.lost;
+  }
+
   /** From shared to exclusive, for as long as the task runs. */
   async exclusively(task: () => Promise<void>): Promise<void> {
     if (!this.file || !tryLock(this.file, 'exclusive')) {
+      // The kernel gives up the old lock before it tries for the new one.
+      this.lost = this.file !== undefined && !tryLock(this.file, 'shared');
       throw new CliError(
         `${this.path} is held by another elioctl, or cannot be written`,
         EXIT.busy,

@@ -24,7 +24,7 @@ async function recoverForReading(directory: string, lock: BackupLock): Promise<v
   try {
     await lock.exclusively(() => recover(directory));
   } catch (error) {
-    if (await hasUnfinishedMerge(directory)) throw error;
+    if (lock.isLost || (await hasUnfinishedMerge(directory))) throw error;
   }
 }
 
