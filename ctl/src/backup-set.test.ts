@@ -257,6 +257,18 @@ describe('elioctl with a set', function () {
     });
   });
 
+  it('warns once when blocks that cannot be read become zeros', async () => {
+    const warnings = async (): Promise<number> => {
+      const { status, stderr } = await elioctl('backup', '--verify', '/dev/vdb1', `${set}/`);
+      assert.equal(status, EXIT.ok, stderr);
+      const warning = /^snapshot 0 was set up or reloaded with -i: .* are zeros in the backup/gm;
+      return stderr.match(warning)?.length ?? 0;
+    };
+    assert.equal(await warnings(), 0);
+    origin.ignoreErrors = true;
+    assert.equal(await warnings(), 1);
+  });
+
   it('does not touch the target of a restore when the backup is damaged', async () => {
     await backUp();
     execFileSync('qemu-io', ['-f', 'qcow2', '-c', 'write -P 7 1M 4096', join(set, '000001.qcow2')]);

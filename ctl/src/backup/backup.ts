@@ -230,6 +230,13 @@ export async function backUp(
   const details = await describeOrigin(connection, origin.device);
   await target.checkMayWrite(details);
   const { snapshot, goingOn } = await begin(connection, origin, target, options, watch, signal);
+  const { minor, ignoreErrors } = snapshot.snapshot;
+  if (ignoreErrors) {
+    const id = String(minor);
+    watch.warn(
+      `snapshot ${id} was set up or reloaded with -i: blocks of it that cannot be read are zeros in the backup; after \`elioctl destroy ${id}\` the next backup is a full one that fails instead`,
+    );
+  }
   atStep('snapshot-taken');
   let result: Omit<BackupResult, 'seconds'>;
   try {
@@ -249,7 +256,7 @@ export async function backUp(
     await leave(origin, snapshot.snapshot, target, watch, signal);
     throw error;
   }
-  if (options.keepSnapshot) await origin.keep(snapshot.snapshot.minor);
+  if (options.keepSnapshot) await origin.keep(minor);
   else await origin.toIncremental(snapshot.snapshot);
   return { ...result, seconds: (Date.now() - startedMs) / 1000 };
 }

@@ -133,6 +133,8 @@ export class StubOrigin {
   oldestKnown: bigint | undefined;
   /** What a snapshot has failed with. */
   error = 0;
+  /** Failed reads of its snapshots give zeros. */
+  ignoreErrors = false;
   /** So many calls for the end of a snapshot are refused: somebody reads the image. */
   busyCalls = 0;
   /** Calls for the rest of a stream are refused with this reason. */
@@ -196,6 +198,7 @@ export class StubOrigin {
       cowFile: '/.elio-cow-a',
       state: this.state ?? TrackerState.TRACKER_STATE_UNSPECIFIED,
       error: this.error,
+      ignoreErrors: this.ignoreErrors,
       cookie: this.cookie,
       sizeBytes: BigInt(this.volume.sizeBytes),
     });
