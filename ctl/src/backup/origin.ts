@@ -191,11 +191,13 @@ export class Origin {
 
   /** Renews the lease of a snapshot, again and again as long as a task runs. */
   async hold<T>(minor: number, task: () => Promise<T>): Promise<T> {
-    const { snapshots } = this.connection;
-    await snapshots.renewLease({ minor, leaseSeconds: LEASE_SECONDS });
+    const renew = async (leaseSeconds?: number): Promise<void> => {
+      // If that fails and the lease ends, it shows when the image is read.
+      await this.connection.snapshots.renewLease({ minor, leaseSeconds }).catch(() => undefined);
+    };
+    await renew(LEASE_SECONDS);
     const timer = setInterval(() => {
-      // If that fails the lease has ended, which shows when the image is read.
-      snapshots.renewLease({ minor, leaseSeconds: undefined }).catch(() => undefined);
+      void renew();
     }, RENEWAL_MS);
     try {
       return await task();
