@@ -392,8 +392,13 @@ export class SnapshotService {
 
   private async describe(infos: readonly TrackerInfo[]): Promise<Snapshot[]> {
     const snapshots: Snapshot[] = [];
-    for (const info of infos) {
-      snapshots.push(await this.onTracker(info.minor, () => this.trackers.snapshot(info)));
+    for (const { minor } of infos) {
+      try {
+        // Asked anew: what a call has changed meanwhile would be taken for a volume that was set back.
+        snapshots.push(await this.onTracker(minor, () => this.snapshotOf(minor)));
+      } catch (error) {
+        if (!(error instanceof AgentError) || error.reason !== 'NO_SUCH_TRACKER') throw error;
+      }
     }
     return snapshots;
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Cookie } from '../../../proto/gen/elio/v1/types.js';
@@ -152,6 +152,29 @@ describe('chains', () => {
     const again = await transition(1n, 2);
     assert.equal(lost.seqId, again.seqId);
     await assert.rejects(runsSince(lost, 2n), /reverted or cloned/);
+  });
+
+  it('of a volume that was set back do not believe a map of the other timeline', async () => {
+    const second = await transition(1n, 1);
+    // The agent ends between the map and its book-keeping.
+    const chain = join(directory, 'chains', uuid, 'chain.json');
+    const before = await readFile(chain);
+    await transition(2n, 2);
+    await writeFile(chain, before);
+    await chains.prepareTransition(at(2n), cowFile);
+    await writeFile(cowFile, 'lost');
+    await chains.cookie(at(3n));
+    await assert.rejects(runsSince(second, 3n), /missing or damaged/);
+  });
+
+  it('of a volume that was set back forget the snapshots of the other timeline', async () => {
+    const second = await transition(1n, 1);
+    const third = await transition(2n, 2);
+    assert.deepEqual(await chains.cookie(at(2n)), second);
+    // By somebody else, without the agent.
+    assert.equal((await chains.cookie(at(3n))).nonce, '');
+    await assert.rejects(runsSince(third, 3n), /reverted or cloned/);
+    await assert.rejects(runsSince(second, 3n), /missing or damaged/);
   });
 
   it('refuse cookies of another chain and of the future', async () => {

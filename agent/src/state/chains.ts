@@ -116,17 +116,23 @@ export class ChainStore {
 
   /**
    * Finishes a transition that was prepared: if `position` shows that it happened, the change map is kept.
+   * What is known of later snapshots than this one is forgotten: the volume was set back, they are of another timeline.
    */
   async settle(position: Position): Promise<Chain> {
     const chain = await this.load(position.uuid);
     const { pending } = chain;
-    if (!pending) return chain;
+    const wasSetBack = await this.forgetLater(chain, position.seqId);
+    if (!pending) {
+      if (wasSetBack) await this.save(chain);
+      return chain;
+    }
     const fromSeqId = BigInt(pending.oldCowFile.seqId);
     if (position.seqId === fromSeqId + 1n) {
       const map = await this.mapOf(chain, pending.oldCowFile.path, position);
-      // Without the map the chain is broken here, and the missing file says so.
-      if (map)
-        await writeFileAtomically(this.mapPath(chain.uuid, fromSeqId), serializeChangeMap(map));
+      const path = this.mapPath(chain.uuid, fromSeqId);
+      // Without the map the chain is broken here, and the missing file says so: one that is there is of another timeline.
+      if (map) await writeFileAtomically(path, serializeChangeMap(map));
+      else await rm(path, { force: true });
       chain.hidden = await hiddenAt(position);
       chain.nonces[String(position.seqId)] = pending.nonce;
       chain.oldCowFile = pending.oldCowFile;
@@ -160,6 +166,16 @@ export class ChainStore {
     } catch {
       return undefined;
     }
+  }
+
+  /** Forgets the snapshots after `seqId`, and the maps that lead to them; true when there were any. */
+  private async forgetLater(chain: Chain, seqId: bigint): Promise<boolean> {
+    const later = Object.keys(chain.nonces).filter((known) => BigInt(known) > seqId);
+    for (const known of later) {
+      Reflect.deleteProperty(chain.nonces, known);
+      await rm(this.mapPath(chain.uuid, BigInt(known) - 1n), { force: true });
+    }
+    return later.length > 0;
   }
 
   private async prune(chain: Chain, seqId: bigint): Promise<void> {
