@@ -46,6 +46,7 @@ export class Trackers {
     readonly driver: SnapDriver,
     readonly chains: ChainStore,
     readonly leases: Leases,
+    private readonly sizeOf: (device: string) => Promise<bigint> = deviceSizeBytes,
   ) {}
 
   /** Runs an ioctl; its failure becomes an AgentError that names the subject. */
@@ -76,10 +77,16 @@ export class Trackers {
   }
 
   async position(info: TrackerInfo): Promise<Position> {
-    const sizeBytes = await deviceSizeBytes(info.blockDevice);
+    const sizeBytes = await this.sizeBytes(info);
     const cowFileBlocks = (): Promise<BlockRun[]> => this.cowFileBlocks(info);
     const changedBefore = (): Promise<RunList | undefined> => this.changedBefore(info);
     return { uuid: info.uuid, seqId: info.seqId, sizeBytes, cowFileBlocks, changedBefore };
+  }
+
+  /** The image keeps the size that the origin had when it was set up: the origin may have grown since. */
+  private async sizeBytes(info: TrackerInfo): Promise<bigint> {
+    const ofImage = hasImage(info) ? await this.sizeOf(imageDevice(info.minor)) : 0n;
+    return ofImage === 0n ? this.sizeOf(info.blockDevice) : ofImage;
   }
 
   /** The blocks that the COW file of a snapshot touches; it must have its full size still. */

@@ -177,6 +177,17 @@ describe('chains', () => {
     await assert.rejects(runsSince(second, 3n), /missing or damaged/);
   });
 
+  it('do not know the changes of a volume of another size', async () => {
+    const first = await chains.cookie(at(1n));
+    await transition(1n, 1);
+    const grown = { ...at(2n), sizeBytes: 2n * sizeBytes };
+    await assert.rejects(chains.changesSince(first, grown), (error: Error) => {
+      assert.ok(error instanceof ChangesUnknownError);
+      assert.match(error.message, /another size/);
+      return true;
+    });
+  });
+
   it('refuse cookies of another chain and of the future', async () => {
     const cookie = await chains.cookie(at(1n));
     await assert.rejects(runsSince({ ...cookie, uuid: 'f'.repeat(32) }, 1n), /another chain/);

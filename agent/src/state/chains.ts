@@ -217,14 +217,15 @@ export class ChainStore {
   }
 
   private async readMap(position: Position, fromSeqId: bigint): Promise<ChangeMap> {
+    const name = `the change map from snapshot ${String(fromSeqId)} to the next`;
+    let map: ChangeMap;
     try {
-      return await parseChangeMap(createReadStream(this.mapPath(position.uuid, fromSeqId)));
+      map = await parseChangeMap(createReadStream(this.mapPath(position.uuid, fromSeqId)));
     } catch (error) {
-      throw new ChangesUnknownError(
-        `the change map from snapshot ${String(fromSeqId)} to the next is missing or damaged`,
-        { cause: error },
-      );
+      throw new ChangesUnknownError(`${name} is missing or damaged`, { cause: error });
     }
+    if (map.nrBlocks === blocksOf(position.sizeBytes)) return map;
+    throw new ChangesUnknownError(`${name} is of a volume of another size`);
   }
 
   /** The COW file that the last transition left, and the snapshot that it is of. */
