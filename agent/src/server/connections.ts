@@ -32,6 +32,8 @@ export class Connections {
 
   /** Speaks gRPC on a connection. `peer` is where it comes from, for the log; without an identity each call is refused. */
   admit(socket: Socket, identity: Identity | undefined, peer: string): void {
+    // It may have gone while its end was looked up: nothing would tell of that any more.
+    if (socket.destroyed) return;
     const name = identity?.name ?? '';
     const client = this.clients.get(name) ?? {
       connections: 0,
