@@ -35,6 +35,9 @@ const BLOCK = BigInt(BLOCK_SIZE);
 /** A client that does nothing for so long is gone; the target is given up. */
 const IDLE_LIMIT_MS = 10 * 60 * 1000;
 
+/** A client may pause so long between two calls, without another one's taking its target. */
+const PAUSE_MS = 10_000;
+
 /** Digests that are sent together: those of 64 MiB. */
 const DIGESTS_PER_MESSAGE = 64;
 
@@ -44,6 +47,12 @@ interface Restore {
   sizeBytes: bigint;
   device: DeviceWriter;
   idle: NodeJS.Timeout;
+  /** When its client was last heard of. */
+  usedMs: number;
+  /** Its client is there. */
+  touch: () => void;
+  /** Calls under way that read the target. */
+  readers: number;
   writers: number;
   writtenBytes: bigint;
   verifiedBytes: bigint;
@@ -76,10 +85,15 @@ function aborted(target: string): AgentError {
  */
 async function* digestsOf(restore: Restore, signal: AbortSignal): AsyncGenerator<Buffer> {
   const { target, sizeBytes } = restore;
-  for await (const digest of chunkDigestsOf(target, Number(sizeBytes))) {
-    if (signal.aborted) throw aborted(target);
-    restore.idle.refresh();
-    yield digest;
+  restore.readers += 1;
+  try {
+    for await (const digest of chunkDigestsOf(target, Number(sizeBytes))) {
+      if (signal.aborted) throw aborted(target);
+      restore.touch();
+      yield digest;
+    }
+  } finally {
+    restore.readers -= 1;
   }
 }
 
@@ -90,6 +104,8 @@ export class RestoreService {
   constructor(
     private readonly trackers: Trackers,
     private readonly requests: RequestLog,
+    private readonly claim = (target: string): Promise<DeviceWriter> => DeviceWriter.open(target),
+    private readonly nowMs: () => number = () => performance.now(),
   ) {}
 
   handlers(): RestoreServiceServer {
@@ -103,7 +119,7 @@ export class RestoreService {
     };
   }
 
-  private async checkTarget(device: string, sizeBytes: bigint): Promise<string> {
+  protected async checkTarget(device: string, sizeBytes: bigint): Promise<string> {
     const target = await realpath(device).catch(() => undefined);
     if (target === undefined) {
       throw new AgentError(status.NOT_FOUND, 'PATH_NOT_FOUND', `${device} does not exist`, {
@@ -127,7 +143,8 @@ export class RestoreService {
   private begin(r: BeginRestoreRequest): Promise<BeginRestoreResponse> {
     return this.requests.once(r.requestId, 'BeginRestore', BeginRestoreResponse, async () => {
       const target = await this.checkTarget(r.targetDevice, r.sizeBytes);
-      const device = await DeviceWriter.open(target).catch((error: unknown) => {
+      await this.takeOver(target);
+      const device = await this.claim(target).catch((error: unknown) => {
         if (!isErrnoException(error) || error.code !== 'EBUSY') throw error;
         throw precondition('TARGET_IN_USE', `${target} is in use by another program`, target);
       });
@@ -137,6 +154,12 @@ export class RestoreService {
         target,
         sizeBytes: r.sizeBytes,
         device,
+        usedMs: this.nowMs(),
+        touch: () => {
+          restore.idle.refresh();
+          restore.usedMs = this.nowMs();
+        },
+        readers: 0,
         writers: 0,
         writtenBytes: 0n,
         verifiedBytes: 0n,
@@ -152,6 +175,22 @@ export class RestoreService {
     });
   }
 
+  /** A client that was killed leaves its target claimed: whoever begins anew there gets it. */
+  private async takeOver(target: string): Promise<void> {
+    const former = [...this.restores.values()].find((restore) => restore.target === target);
+    if (!former) return;
+    const { id, readers, writers, usedMs } = former;
+    const pausesMs = this.nowMs() - usedMs;
+    if (readers > 0 || writers > 0 || pausesMs < PAUSE_MS) {
+      throw precondition(
+        'TARGET_IN_USE',
+        `another restore to ${target} is under way: if its client is gone, try again in ${String(PAUSE_MS / 1000)} s; else wait for its end`,
+        target,
+      );
+    }
+    await this.giveUp(id);
+  }
+
   private find(id: string): Restore {
     const restore = this.restores.get(id);
     if (!restore) {
@@ -161,7 +200,7 @@ export class RestoreService {
         `there is no restore ${JSON.stringify(id)}: it was aborted, committed or given up; begin again`,
       );
     }
-    restore.idle.refresh();
+    restore.touch();
     return restore;
   }
 
@@ -231,7 +270,7 @@ export class RestoreService {
           restore = this.find(message.restoreId);
           restore.writers += 1;
         }
-        restore.idle.refresh();
+        restore.touch();
         const written = await this.writeMessage(restore, message, scratch);
         writtenBytes += written;
         restore.writtenBytes += written;
@@ -257,6 +296,8 @@ export class RestoreService {
   ): Promise<CommitRestoreResponse> {
     const restore = this.find(r.restoreId);
     this.checkNoWriters(restore);
+    // Until it is given up, at the end of this call.
+    restore.readers += 1;
     try {
       await restore.device.sync();
       const tree = createHash('sha256');
