@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // SPDX-License-Identifier: Apache-2.0
 // eliod: everything is put together here, and nowhere else.
-import { access, type FileHandle } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Problem } from '../../proto/gen/elio/v1/host.js';
 import { readArguments, USAGE } from './arguments.js';
@@ -31,20 +31,6 @@ import { ChainStore } from './state/chains.js';
 import { Leases } from './state/leases.js';
 import { RequestLog } from './state/requests.js';
 import { AGENT_VERSION } from './version.js';
-
-async function wantsTcp(config: Config): Promise<boolean> {
-  if (config.tcp !== 'auto') return config.tcp === 'on';
-  const files = Object.values(config.tls);
-  const missing = await Promise.all(
-    files.map((path) =>
-      access(path).then(
-        () => false,
-        () => true,
-      ),
-    ),
-  );
-  return !missing.includes(true);
-}
 
 /** So often the trackers are looked at, besides whenever a call changes them. */
 const LOOK_MS = 2_000;
@@ -90,6 +76,7 @@ async function run(config: Config, configPath: string | undefined): Promise<void
       agentVersion: AGENT_VERSION,
       snapshots: monitor.known.map(({ snapshot }) => snapshot),
       certificateExpires: server.certificateExpires,
+      certificateFault: server.certificateFault,
       nowMs: Date.now(),
     });
   const metrics = new Metrics({
@@ -113,8 +100,8 @@ async function run(config: Config, configPath: string | undefined): Promise<void
   await monitor.look();
   await server.addReflection();
   await server.listenLocally(config.socket);
-  if (await wantsTcp(config)) await server.listenTcp(config.listen, config.tls);
-  else log.info('no TCP: there are no certificates', { certificate: config.tls.certificate });
+  if (config.tcp === 'on') await server.listenTcp(config.listen, config.tls);
+  else if (config.tcp === 'auto') await server.listenTcpOnceUsable(config.listen, config.tls);
   const http = config.metrics === 'off' ? undefined : await metrics.listen(config.metrics);
 
   const look = async (): Promise<void> => {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { X509Certificate, createPrivateKey } from 'node:crypto';
-import { watch, type FSWatcher } from 'node:fs';
+import { existsSync, watch } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import type { SecureContextOptions } from 'node:tls';
+import { createSecureContext, type SecureContextOptions } from 'node:tls';
 import type { Config } from '../config.js';
+import { isErrnoException } from '../errors.js';
 import type { Log } from '../log.js';
+import { Semaphore } from '../os/semaphore.js';
 
 interface Material {
   ca: Buffer;
@@ -22,7 +24,7 @@ const DAY_MS = 24 * 60 * 60 * 1000;
 export const EXPIRY_WARNING_MS = 30 * DAY_MS;
 
 /** Reads the three files and proves that they belong together. */
-export async function readMaterial(tls: Config['tls']): Promise<Material> {
+async function readMaterial(tls: Config['tls']): Promise<Material> {
   const [ca, certificate, key] = await Promise.all([
     readFile(tls.ca),
     readFile(tls.certificate),
@@ -36,20 +38,106 @@ export async function readMaterial(tls: Config['tls']): Promise<Material> {
     throw new Error(`${tls.certificate} has expired on ${own.validTo}`);
   }
   const ends = [own, new X509Certificate(ca)].map(({ validTo }) => new Date(validTo).getTime());
-  return { ca, certificate, key, expires: new Date(Math.min(...ends)) };
+  const material = { ca, certificate, key, expires: new Date(Math.min(...ends)) };
+  // What is sound may still be refused: a key that is too short.
+  createSecureContext(secureContextOf(material));
+  return material;
 }
 
 export function secureContextOf({ ca, certificate, key }: Material): SecureContextOptions {
   return { ca, cert: certificate, key, minVersion: 'TLSv1.2' };
 }
 
+/** Calls `changed` when the files have changed, and have settled. Returns what ends that. */
+function watchFiles(tls: Config['tls'], log: Log, changed: () => Promise<void>): () => void {
+  let timer: NodeJS.Timeout | undefined;
+  const directories = new Set([tls.ca, tls.certificate, tls.key].map((path) => dirname(path)));
+  const watchers = [...directories].filter(existsSync).map((directory) => {
+    const watcher = watch(directory, { persistent: false }, () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => void changed(), SETTLE_MS).unref();
+    });
+    watcher.on('error', (error) => log.warn('certificate directory', { error: error.message }));
+    return watcher;
+  });
+  return () => {
+    clearTimeout(timer);
+    for (const watcher of watchers) watcher.close();
+  };
+}
+
+/** Certificates that need not be there, or may be unusable: they are used once they can be. */
+export class AwaitedCertificates {
+  private readonly attempts = new Semaphore(1);
+  private stopWatching: (() => void) | undefined;
+  private reason = '';
+
+  /** `use` is called once, unless it rejects. */
+  constructor(
+    private readonly tls: Config['tls'],
+    private readonly log: Log,
+    private readonly use: () => Promise<void>,
+  ) {}
+
+  /** Why those that are there cannot be used; empty: there are none, or they are used. */
+  get fault(): string {
+    return this.reason;
+  }
+
+  /** Uses them, or begins to wait. Rejects when `use` does. */
+  async begin(): Promise<void> {
+    this.stopWatching = watchFiles(this.tls, this.log, () => this.reload());
+    await this.attempt();
+  }
+
+  /** Reads the files anew. */
+  async reload(): Promise<void> {
+    await this.attempt().catch((error: unknown) => {
+      this.log.error('no TCP', { error: String(error) });
+    });
+  }
+
+  private attempt(): Promise<void> {
+    return this.attempts.run(async () => {
+      if (!this.stopWatching) return;
+      try {
+        await readMaterial(this.tls);
+      } catch (error) {
+        this.tell(error);
+        return;
+      }
+      await this.use();
+      this.reason = '';
+      this.close();
+    });
+  }
+
+  private tell(error: unknown): void {
+    const { certificate } = this.tls;
+    if (isErrnoException(error) && error.code === 'ENOENT') {
+      this.reason = '';
+      this.log.info('no TCP: there are no certificates', { certificate });
+      return;
+    }
+    this.reason = error instanceof Error ? error.message : String(error);
+    this.log.error('no TCP: the certificates cannot be used; those that can are taken by itself', {
+      certificate,
+      error: this.reason,
+    });
+  }
+
+  close(): void {
+    this.stopWatching?.();
+    this.stopWatching = undefined;
+  }
+}
+
 /**
  * The certificates of a listener, read anew when the files change. Files that do not fit together leave the last good set in use.
  */
 export class ReloadingCertificates {
-  private readonly watchers: FSWatcher[] = [];
   private listener: (material: Material) => void = () => undefined;
-  private timer: NodeJS.Timeout | undefined;
+  private readonly stopWatching: () => void;
   private readonly daily: NodeJS.Timeout;
 
   private constructor(
@@ -61,19 +149,11 @@ export class ReloadingCertificates {
     this.daily = setInterval(() => {
       this.warn();
     }, DAY_MS).unref();
+    this.stopWatching = watchFiles(tls, log, () => this.reload());
   }
 
   static async open(tls: Config['tls'], log: Log): Promise<ReloadingCertificates> {
-    const certificates = new ReloadingCertificates(tls, log, await readMaterial(tls));
-    const directories = new Set([tls.ca, tls.certificate, tls.key].map((path) => dirname(path)));
-    for (const directory of directories) {
-      const watcher = watch(directory, { persistent: false }, () => {
-        certificates.reloadSoon();
-      });
-      watcher.on('error', (error) => log.warn('certificate directory', { error: error.message }));
-      certificates.watchers.push(watcher);
-    }
-    return certificates;
+    return new ReloadingCertificates(tls, log, await readMaterial(tls));
   }
 
   get material(): Material {
@@ -94,11 +174,6 @@ export class ReloadingCertificates {
     });
   }
 
-  private reloadSoon(): void {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => void this.reload(), SETTLE_MS).unref();
-  }
-
   /** Reads the files anew; a bad set is logged and not used. */
   async reload(): Promise<void> {
     try {
@@ -115,8 +190,7 @@ export class ReloadingCertificates {
   }
 
   close(): void {
-    clearTimeout(this.timer);
     clearInterval(this.daily);
-    for (const watcher of this.watchers) watcher.close();
+    this.stopWatching();
   }
 }

@@ -28,6 +28,7 @@ import type { Config } from '../config.js';
 import { DESCRIPTORS } from '../descriptors.js';
 import type { Log } from '../log.js';
 import { dataService } from '../services/block-messages.js';
+import { AwaitedCertificates } from './certificates.js';
 import { Connections } from './connections.js';
 import type { CallObserver } from './guard.js';
 import { LocalListener } from './local.js';
@@ -67,6 +68,7 @@ export class AgentServer {
   private readonly connections: Connections;
   private local: LocalListener | undefined;
   private tcp: TcpListener | undefined;
+  private awaited: AwaitedCertificates | undefined;
 
   constructor(
     private readonly log: Log,
@@ -109,6 +111,12 @@ export class AgentServer {
     this.log.info('listening', { address, port: this.tcp.port });
   }
 
+  /** As listenTcp, now or once there are certificates that can be used. */
+  async listenTcpOnceUsable(address: string, tls: Config['tls']): Promise<void> {
+    this.awaited = new AwaitedCertificates(tls, this.log, () => this.listenTcp(address, tls));
+    await this.awaited.begin();
+  }
+
   get openConnections(): number {
     return this.connections.open;
   }
@@ -118,7 +126,13 @@ export class AgentServer {
     return this.tcp?.certificates.material.expires;
   }
 
+  /** Why there is no TCP although there are certificates; empty: there is, or there are none. */
+  get certificateFault(): string {
+    return this.awaited?.fault ?? '';
+  }
+
   async reloadCertificates(): Promise<void> {
+    await this.awaited?.reload();
     await this.tcp?.certificates.reload();
   }
 
@@ -135,6 +149,7 @@ export class AgentServer {
   /** Health first, then a grace for what runs, then the end. */
   async stop(): Promise<void> {
     this.health.setStatus('', 'NOT_SERVING');
+    this.awaited?.close();
     this.tcp?.close();
     await this.local?.close();
     await new Promise<void>((resolve) => {

@@ -8,6 +8,7 @@ const well: HostFacts = {
   agentVersion: '1.0.0',
   snapshots: [],
   certificateExpires: undefined,
+  certificateFault: '',
   nowMs: 0,
 };
 const reasons = (facts: Partial<HostFacts>): string[] =>
@@ -27,5 +28,6 @@ describe('the problems of a host', () => {
     assert.deepEqual(reasons({ certificateExpires: new Date(29 * 86_400_000) }), [
       'CERTIFICATE_EXPIRES',
     ]);
+    assert.deepEqual(reasons({ certificateFault: 'they expired' }), ['CERTIFICATE_EXPIRES']);
   });
 });

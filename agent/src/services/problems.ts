@@ -11,12 +11,14 @@ export interface HostFacts {
   agentVersion: string;
   snapshots: readonly Snapshot[];
   certificateExpires: Date | undefined;
+  /** Why there is no TCP although there are certificates; empty: there is, or there are none. */
+  certificateFault: string;
   nowMs: number;
 }
 
 export function problemsOf(facts: HostFacts): Problem[] {
   const problems: Problem[] = [];
-  const { moduleVersion, agentVersion, certificateExpires } = facts;
+  const { moduleVersion, agentVersion, certificateExpires, certificateFault } = facts;
   if (moduleVersion === '') {
     problems.push({
       reason: 'MODULE_NOT_LOADED',
@@ -39,6 +41,12 @@ export function problemsOf(facts: HostFacts): Problem[] {
     problems.push({
       reason: 'CERTIFICATE_EXPIRES',
       message: `the agent's certificate, or its CA's, expires on ${certificateExpires.toISOString()}: put a new one in its place`,
+    });
+  }
+  if (certificateFault !== '') {
+    problems.push({
+      reason: 'CERTIFICATE_EXPIRES',
+      message: `the agent's certificates cannot be used, it serves this host only: ${certificateFault}: put others in their place`,
     });
   }
   return problems;

@@ -14,6 +14,7 @@ import type { DeviceWriter } from '../os/direct-io.js';
 import { ChainStore } from '../state/chains.js';
 import { Leases } from '../state/leases.js';
 import { RequestLog } from '../state/requests.js';
+import { until } from '../testing/until.js';
 import { RestoreService } from './restore-service.js';
 import { Trackers } from './trackers.js';
 
@@ -104,12 +105,16 @@ describe('a restore', () => {
     const call = client.writeBlocks(() => undefined);
     const value = { offsetBytes: 0n, lengthBytes: 4096n };
     call.write(WriteBlocksRequest.fromPartial({ restoreId, content: { $case: 'hole', value } }));
-    while ((await get(restoreId)).writtenBytes === 0n);
+    await until('it is written', async () => (await get(restoreId)).writtenBytes > 0n);
     nowMs += 60_000;
     await assert.rejects(begin('/dev/vdd'), refusal(/another restore to \/dev\/vdd/));
     call.cancel();
     nowMs += 11_000;
-    // Until the agent has noticed.
-    while (!(await begin('/dev/vdd').catch(() => undefined)));
+    await until('the agent has noticed', () =>
+      begin('/dev/vdd').then(
+        () => true,
+        () => false,
+      ),
+    );
   });
 });
