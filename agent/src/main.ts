@@ -65,7 +65,8 @@ async function run(config: Config, configPath: string | undefined): Promise<void
   const remembered = new RememberedTrackers(trackers, log);
   const changed = async (): Promise<void> => {
     await remembered.update();
-    await monitor.look();
+    // The caller need not wait until all the others have been looked at, too.
+    void monitor.look();
   };
   const snapshots = new SnapshotService(trackers, requests, hooks, streams, changed);
   const monitor: Monitor = new Monitor(() => snapshots.all(), events);

@@ -103,10 +103,10 @@ function hasCode(error: unknown, code: string): boolean {
 /** The driver's ioctls as RPCs. Calls for one tracker run one at a time. */
 export class SnapshotService {
   private readonly mutex = new KeyedMutex<string>();
+  /** Of each call that changes a tracker or is about to, by minor: what the tracker is when the call begins. */
+  private readonly changes = new Map<number, Promise<Snapshot>[]>();
   /** Many clients ask for the same at the same time: one question to the driver answers all that came before it. */
-  private readonly reads = new Batches((minor: number) =>
-    this.onTracker(minor, () => this.snapshotOf(minor)),
-  );
+  private readonly reads = new Batches((minor: number) => this.look(minor));
 
   constructor(
     private readonly trackers: Trackers,
@@ -268,8 +268,41 @@ export class SnapshotService {
     await this.hooks.around({ blockDevice, minor, mountPoints }, task);
   }
 
+  /** For what is short: who only looks waits for it. */
   private onTracker<T>(minor: number, task: () => Promise<T>): Promise<T> {
     return this.mutex.run(String(minor), task);
+  }
+
+  /** For what may take long, by a hook, a freeze or an open image: nobody who only looks waits for it. */
+  private async changing<T>(minor: number, task: () => Promise<T>): Promise<T> {
+    const calls = this.changes.get(minor) ?? [];
+    this.changes.set(minor, calls);
+    let begin: (before: Promise<Snapshot>) => void = () => undefined;
+    const atBeginning = new Promise<Snapshot>((resolve) => (begin = resolve));
+    calls.push(atBeginning);
+    try {
+      return await this.onTracker(minor, async () => {
+        begin(this.snapshotOf(minor));
+        await atBeginning.catch(() => undefined);
+        return task();
+      });
+    } finally {
+      void calls.shift();
+      if (calls.length === 0) this.changes.delete(minor);
+    }
+  }
+
+  /**
+   * A tracker as it is. While a call changes it the chain must not be asked, which would take the call's transition for one that has
+   * not happened: the cookie is then the one before, and so is all else once the tracker has another.
+   */
+  private async look(minor: number): Promise<Snapshot> {
+    const [change] = this.changes.get(minor) ?? [];
+    if (!change) return this.onTracker(minor, () => this.snapshotOf(minor));
+    const before = await change;
+    const info = await this.trackers.info(minor);
+    const isSame = before.cookie?.uuid === info.uuid && before.cookie.seqId === info.seqId;
+    return isSame ? this.trackers.snapshot(info, before.cookie) : before;
   }
 
   private transitionToIncremental(
@@ -282,7 +315,7 @@ export class SnapshotService {
       'TransitionToIncremental',
       TransitionToIncrementalResponse,
       () =>
-        this.onTracker(minor, async () => {
+        this.changing(minor, async () => {
           await this.toIncremental(minor, signal);
           return { snapshot: await this.snapshotOf(minor) };
         }),
@@ -305,7 +338,7 @@ export class SnapshotService {
     }
     const { minor } = tracker;
     await this.noting(
-      this.onTracker(minor, async () => {
+      this.changing(minor, async () => {
         const now = await this.trackers.info(minor);
         const isThat = now.uuid === uuid && now.seqId === seqId;
         // Renewed at the last moment, or another snapshot, or one that has failed: there is nothing to end.
@@ -327,7 +360,7 @@ export class SnapshotService {
       'TransitionToSnapshot',
       TransitionToSnapshotResponse,
       () =>
-        this.onTracker(minor, async () => {
+        this.changing(minor, async () => {
           const before = await this.trackers.info(minor);
           const oldCowFile = await this.trackers.cowFilePath(before);
           const position = await this.trackers.position(before);
@@ -349,7 +382,7 @@ export class SnapshotService {
   ): Promise<DestroySnapshotResponse> {
     const { minor } = r;
     return this.requests.once(r.requestId, 'DestroySnapshot', DestroySnapshotResponse, () =>
-      this.onTracker(minor, async () => {
+      this.changing(minor, async () => {
         const info = await this.trackers.info(minor);
         await this.trackers.call({ minor, device: info.blockDevice }, () =>
           this.whenClosed(minor, signal, () => this.trackers.driver.destroy(minor)),
@@ -366,7 +399,7 @@ export class SnapshotService {
   ): Promise<ReconfigureSnapshotResponse> {
     const { minor } = r;
     return this.requests.once(r.requestId, 'ReconfigureSnapshot', ReconfigureSnapshotResponse, () =>
-      this.onTracker(minor, async () => {
+      this.changing(minor, async () => {
         await this.trackers.call({ minor }, () =>
           this.whenClosed(minor, signal, () =>
             this.trackers.driver.reconfigure(minor, r.cacheSizeBytes),
@@ -395,7 +428,7 @@ export class SnapshotService {
     for (const { minor } of infos) {
       try {
         // Asked anew: what a call has changed meanwhile would be taken for a volume that was set back.
-        snapshots.push(await this.onTracker(minor, () => this.snapshotOf(minor)));
+        snapshots.push(await this.look(minor));
       } catch (error) {
         if (!(error instanceof AgentError) || error.reason !== 'NO_SUCH_TRACKER') throw error;
       }

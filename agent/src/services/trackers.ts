@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { realpath } from 'node:fs/promises';
 import { status } from '@grpc/grpc-js';
-import { TrackerState, type Snapshot } from '../../../proto/gen/elio/v1/types.js';
+import { TrackerState, type Cookie, type Snapshot } from '../../../proto/gen/elio/v1/types.js';
 import { driverError, type IoctlSubject } from '../driver/errors.js';
 import type { BlockRun, RunList } from '../changes/run-list.js';
 import { cowUsedBytes } from '../driver/cow-size.js';
@@ -112,7 +112,8 @@ export class Trackers {
     }
   }
 
-  async snapshot(info: TrackerInfo): Promise<Snapshot> {
+  /** With a cookie that is known already the chain is not asked. */
+  async snapshot(info: TrackerInfo, cookie?: Cookie): Promise<Snapshot> {
     const position = await this.position(info);
     return {
       minor: info.minor,
@@ -124,7 +125,7 @@ export class Trackers {
       error: info.error,
       cacheSizeBytes: info.cacheSizeBytes,
       cowSizeBytes: info.cowSizeBytes,
-      cookie: await this.chains.cookie(position),
+      cookie: cookie ?? (await this.chains.cookie(position)),
       version: info.version,
       nrChangedBlocks: info.nrChangedBlocks,
       ignoreErrors: info.ignoreErrors,

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from 'node:assert/strict';
+import type { handleUnaryCall } from '@grpc/grpc-js';
+import {
+  GetSnapshotRequest,
+  ListSnapshotsRequest,
+  TransitionToSnapshotRequest,
+  type SnapshotServiceServer,
+} from '../../../proto/gen/elio/v1/snapshot.js';
+import { IoctlError, type SnapDriver, type TrackerInfo } from '../driver/snap-driver.js';
+import { createLog } from '../log.js';
+import { ChainStore } from '../state/chains.js';
+import { Leases } from '../state/leases.js';
+import { RequestLog } from '../state/requests.js';
+import { Scratch } from '../testing/filesystem-image.js';
+import { until } from '../testing/until.js';
+import { Hooks, type HookSubject } from './hooks.js';
+import { SnapshotService } from './snapshot-service.js';
+import { Streams } from './streams.js';
+import { Trackers } from './trackers.js';
+
+const MIB = 1n << 20n;
+
+/** The trackers of a driver that has no devices. */
+class MemoryDriver {
+  readonly infos = new Map<number, TrackerInfo>();
+
+  add(minor: number, state: bigint): void {
+    this.infos.set(minor, {
+      minor,
+      flags: 2,
+      state,
+      error: 0,
+      cacheSizeBytes: MIB,
+      cowSizeBytes: MIB,
+      seqId: 1n,
+      uuid: String(minor).repeat(32),
+      cowFile: '/cow',
+      blockDevice: `/dev/nodisk${String(minor)}`,
+      version: 1n,
+      nrChangedBlocks: 0n,
+      ignoreErrors: false,
+    });
+  }
+
+  private of(minor: number): TrackerInfo {
+    const info = this.infos.get(minor);
+    if (!info) throw new IoctlError('INFO', 'ENOENT');
+    return info;
+  }
+
+  readonly driver: Partial<SnapDriver> = {
+    info: (minor) => Promise.resolve().then(() => ({ ...this.of(minor) })),
+    minors: () => Promise.resolve([...this.infos.keys()].sort()),
+    changedBlocks: () => Promise.reject(new IoctlError('CHANGES', 'ESTALE')),
+    setup: ({ minor }) => {
+      this.add(minor, 3n);
+      return Promise.resolve();
+    },
+    destroy: (minor) => {
+      this.infos.delete(minor);
+      return Promise.resolve();
+    },
+    transitionToSnapshot: (minor) => {
+      const info = this.of(minor);
+      this.infos.set(minor, { ...info, state: 3n, seqId: info.seqId + 1n });
+      return Promise.resolve();
+    },
+  };
+}
+
+class MemoryTrackers extends Trackers {
+  override cowFilePath(): Promise<string> {
+    return Promise.resolve('/cow');
+  }
+}
+
+/** Hooks that last until they are let go, before and after the snapshot. */
+class HeldHooks extends Hooks {
+  private gates: (() => void)[] = [];
+
+  constructor() {
+    super({ pre_snapshot: [], post_snapshot: [] }, createLog('error'));
+  }
+
+  private held(): Promise<void> {
+    return new Promise((resolve) => this.gates.push(resolve));
+  }
+
+  get areRunning(): boolean {
+    return this.gates.length > 0;
+  }
+
+  letGo(): void {
+    this.gates.shift()?.();
+  }
+
+  override async around<T>(_subject: HookSubject, snapshot: () => Promise<T>): Promise<T> {
+    await this.held();
+    const value = await snapshot();
+    await this.held();
+    return value;
+  }
+}
+
+describe('the snapshots of a host', () => {
+  let scratch: Scratch;
+  let memory: MemoryDriver;
+  let hooks: HeldHooks;
+  let chains: ChainStore;
+  let trackers: Trackers;
+  let service: SnapshotServiceServer;
+
+  before(async () => {
+    scratch = await Scratch.make();
+  });
+  after(() => scratch.remove());
+  beforeEach(() => {
+    memory = new MemoryDriver();
+    hooks = new HeldHooks();
+    chains = new ChainStore(scratch.path('chains'));
+    const leases = new Leases(scratch.path('leases'), () => Promise.resolve());
+    const driver = memory.driver as SnapDriver;
+    trackers = new MemoryTrackers(driver, chains, leases, () => Promise.resolve(64n * MIB));
+    const requests = new RequestLog(scratch.directory);
+    const changed = (): Promise<void> => Promise.resolve();
+    const streams = new Streams();
+    service = new SnapshotService(trackers, requests, hooks, streams, changed).handlers();
+  });
+
+  function call<Q, A>(handler: handleUnaryCall<Q, A>, request: Q): Promise<A> {
+    return new Promise((resolve, reject) => {
+      const incoming = { request, once: () => undefined } as unknown as Parameters<
+        typeof handler
+      >[0];
+      handler(incoming, (error, answer) => {
+        if (error instanceof Error) reject(error);
+        else resolve(answer as A);
+      });
+    });
+  }
+
+  /** minor -> seq_id, nonce and whether there is an image, as the list and each one for itself tell. */
+  async function told(): Promise<Map<number, [bigint, string, boolean]>> {
+    const { snapshots } = await call(service.listSnapshots, ListSnapshotsRequest.create());
+    const known = new Map<number, [bigint, string, boolean]>();
+    for (const { minor, cookie, imageDevice } of snapshots) {
+      const { snapshot } = await call(service.getSnapshot, GetSnapshotRequest.create({ minor }));
+      assert.deepEqual(snapshot?.cookie, cookie);
+      known.set(minor, [cookie?.seqId ?? 0n, cookie?.nonce ?? '', imageDevice !== '']);
+    }
+    return known;
+  }
+
+  it('are told as they were while hooks run, and their transition is not lost', async () => {
+    for (const minor of [1, 2]) {
+      memory.add(minor, 2n);
+      const info = await trackers.info(minor);
+      await chains.begin(await trackers.position(info));
+    }
+    const before = await told();
+    const request = TransitionToSnapshotRequest.create({ minor: 1, cowFile: '/cow2' });
+    const taken = call(service.transitionToSnapshot, request);
+    await until('the hooks before it run', () => hooks.areRunning);
+    assert.deepEqual(await told(), before);
+    hooks.letGo();
+    await until('the hooks after it run', () => hooks.areRunning);
+    assert.equal(memory.infos.get(1)?.seqId, 2n);
+    assert.deepEqual(await told(), before);
+    hooks.letGo();
+    const { snapshot } = await taken;
+    const after = await told();
+    const [seqId, nonce, hasImage] = after.get(1) ?? [];
+    assert.deepEqual([seqId, nonce, hasImage], [2n, snapshot?.cookie?.nonce, true]);
+    assert.notEqual(nonce, '');
+    assert.deepEqual(after.get(2), before.get(2));
+  });
+});
