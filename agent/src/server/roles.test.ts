@@ -64,6 +64,8 @@ describe('roles', () => {
       'URI:spiffe://example.org/elio/admin/x/y',
       'URI:spiffe://example.org/other/admin/x',
       'URI:"spiffe://example.org/elio/admin/x"',
+      'DNS:"host, URI:spiffe://example.org/elio/admin/x, DNS:other"',
+      `${uri}, DNS:"host\\u002c other"`,
     ])
       assert.equal(identityOfCertificate(names), undefined, names);
   });

@@ -65,8 +65,10 @@ const SPIFFE = /^spiffe:\/\/[a-z0-9._-]+\/elio\/([a-z]+)\/([A-Za-z0-9._-]+)$/;
  * Exactly one URI may name a role.
  */
 export function identityOfCertificate(subjectAltName: string | undefined): Identity | undefined {
-  // Node quotes what could be mistaken for a separator; a quoted name is none of ours.
-  const uris = (subjectAltName ?? '').split(', ').filter((name) => name.startsWith('URI:'));
+  const names = subjectAltName ?? '';
+  // Node quotes a name with something in it that could be mistaken for a separator: ours have nothing of the kind.
+  if (names.includes('"')) return undefined;
+  const uris = names.split(', ').filter((name) => name.startsWith('URI:'));
   const matches = uris.flatMap((uri) => SPIFFE.exec(uri.slice('URI:'.length)) ?? []);
   if (uris.length !== 1 || matches.length === 0) return undefined;
   const role = ROLES.find((known) => known === matches[1]);
