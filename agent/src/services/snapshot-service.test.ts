@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
 import type { handleUnaryCall } from '@grpc/grpc-js';
 import {
   GetSnapshotRequest,
   ListSnapshotsRequest,
+  SetupSnapshotRequest,
   TransitionToSnapshotRequest,
   type SnapshotServiceServer,
 } from '../../../proto/gen/elio/v1/snapshot.js';
@@ -119,6 +121,10 @@ describe('the snapshots of a host', () => {
     memory = new MemoryDriver();
     hooks = new HeldHooks();
     chains = new ChainStore(scratch.path('chains'));
+    beginService();
+  });
+
+  function beginService(): void {
     const leases = new Leases(scratch.path('leases'), () => Promise.resolve());
     const driver = memory.driver as SnapDriver;
     trackers = new MemoryTrackers(driver, chains, leases, () => Promise.resolve(64n * MIB));
@@ -126,7 +132,7 @@ describe('the snapshots of a host', () => {
     const changed = (): Promise<void> => Promise.resolve();
     const streams = new Streams();
     service = new SnapshotService(trackers, requests, hooks, streams, changed).handlers();
-  });
+  }
 
   function call<Q, A>(handler: handleUnaryCall<Q, A>, request: Q): Promise<A> {
     return new Promise((resolve, reject) => {
@@ -174,5 +180,27 @@ describe('the snapshots of a host', () => {
     assert.deepEqual([seqId, nonce, hasImage], [2n, snapshot?.cookie?.nonce, true]);
     assert.notEqual(nonce, '');
     assert.deepEqual(after.get(2), before.get(2));
+  });
+
+  it('are none when what the agent remembers of one cannot be written', async () => {
+    await writeFile(scratch.path('file'), '');
+    chains = new ChainStore(scratch.path('file'));
+    beginService();
+    const request = SetupSnapshotRequest.create({
+      blockDevice: '/dev/nodisk3',
+      cowFile: '/cow',
+      minor: 3,
+    });
+    const refused = assert.rejects(
+      call(service.setupSnapshot, request),
+      /ENOTDIR.*nothing is left/,
+    );
+    await until('the hooks before it run', () => hooks.areRunning);
+    hooks.letGo();
+    await until('the hooks after it run', () => hooks.areRunning);
+    assert.ok(memory.infos.has(3));
+    hooks.letGo();
+    await refused;
+    assert.deepEqual([...memory.infos.keys()], []);
   });
 });

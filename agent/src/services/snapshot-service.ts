@@ -33,7 +33,7 @@ import type { Snapshot } from '../../../proto/gen/elio/v1/types.js';
 import { readCowHeader } from '../changes/cow-file.js';
 import { PATH_MAX } from '../driver/layout.js';
 import type { TrackerInfo } from '../driver/snap-driver.js';
-import { AgentError, isErrnoException } from '../errors.js';
+import { AgentError, isErrnoException, toAgentError } from '../errors.js';
 import { imageUsers } from '../os/image-users.js';
 import { blockDeviceNumber, readMounts } from '../os/mounts.js';
 import { Batches, KeyedMutex } from '../os/semaphore.js';
@@ -217,12 +217,34 @@ export class SnapshotService {
           const attempt = { blockDevice, cowFile, cowSizeMib, minor };
           throw (await diagnoseSetup(error, attempt, await this.trackers.list())) ?? error;
         }
-        const info = await this.trackers.info(minor);
-        await this.trackers.chains.begin(await this.trackers.position(info));
-        await this.trackers.leases.grant(info, leaseSeconds);
-        return { snapshot: await this.trackers.snapshot(info) };
+        return this.begin(minor, leaseSeconds).catch(async (error: unknown) => {
+          throw await this.undoSetup(minor, error);
+        });
       }),
     );
+  }
+
+  /** What the agent has to remember of a tracker that the driver has just set up. */
+  private async begin(minor: number, leaseSeconds: number): Promise<SetupSnapshotResponse> {
+    const info = await this.trackers.info(minor);
+    await this.trackers.chains.begin(await this.trackers.position(info));
+    await this.trackers.leases.grant(info, leaseSeconds);
+    return { snapshot: await this.trackers.snapshot(info) };
+  }
+
+  /** Nobody would look after a tracker that its caller believes has not come to be. The error says what has become of it. */
+  private async undoSetup(minor: number, error: unknown): Promise<AgentError> {
+    const { code, reason, message, metadata } = toAgentError(error);
+    const fate = await this.end(minor, NEVER).then(
+      async (info) => {
+        // Where nothing could be written nothing can be taken back either: the chain is no tracker's.
+        await this.trackers.forget(info).catch(() => undefined);
+        return 'the snapshot was destroyed again, nothing is left of it';
+      },
+      (failure: unknown) =>
+        `snapshot ${String(minor)} was set up and is left (${toAgentError(failure).message}): destroy it`,
+    );
+    return new AgentError(code, reason, `${message}; ${fate}`, metadata);
   }
 
   private async reload(
@@ -383,14 +405,19 @@ export class SnapshotService {
     const { minor } = r;
     return this.requests.once(r.requestId, 'DestroySnapshot', DestroySnapshotResponse, () =>
       this.changing(minor, async () => {
-        const info = await this.trackers.info(minor);
-        await this.trackers.call({ minor, device: info.blockDevice }, () =>
-          this.whenClosed(minor, signal, () => this.trackers.driver.destroy(minor)),
-        );
-        await this.trackers.forget(info);
+        await this.trackers.forget(await this.end(minor, signal));
         return {};
       }),
     );
+  }
+
+  /** Has the driver destroy a tracker, and its COW file with it; resolves with what it was. */
+  private async end(minor: number, signal: AbortSignal): Promise<TrackerInfo> {
+    const info = await this.trackers.info(minor);
+    await this.trackers.call({ minor, device: info.blockDevice }, () =>
+      this.whenClosed(minor, signal, () => this.trackers.driver.destroy(minor)),
+    );
+    return info;
   }
 
   private reconfigure(

@@ -152,8 +152,9 @@ export class Trackers {
   /** The tracker has been destroyed, and its chain with it. */
   async forget({ uuid, blockDevice }: TrackerInfo): Promise<void> {
     this.ids.delete(blockDevice);
-    await this.leases.end(uuid);
+    // First what needs no space.
     await this.chains.end(uuid);
+    await this.leases.end(uuid);
   }
 
   /** The tracker, which must have an image that answers. */
