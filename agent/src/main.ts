@@ -105,8 +105,11 @@ async function run(config: Config, configPath: string | undefined): Promise<void
   else if (config.tcp === 'auto') await server.listenTcpOnceUsable(config.listen, config.tls);
   const http = config.metrics === 'off' ? undefined : await metrics.listen(config.metrics);
 
+  let chainsAreTidy = false;
   const look = async (): Promise<void> => {
     await monitor.look();
+    // Without the module nobody knows.
+    chainsAreTidy ||= await trackers.endLostChains().catch(() => false);
     allocations.keepOnly(
       monitor.known.flatMap(({ snapshot: { minor, cookie, imageDevice: image } }) =>
         cookie && image !== '' ? [{ minor, uuid: cookie.uuid, seqId: cookie.seqId }] : [],

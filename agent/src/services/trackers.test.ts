@@ -34,3 +34,32 @@ describe('the size of what is tracked', () => {
     assert.equal(await sizeIn(5n), GROWN);
   });
 });
+
+describe('the chains of lost trackers', () => {
+  /** What is kept when these are tracked; undefined: nothing was ended. */
+  async function kept(...infos: Partial<TrackerInfo>[]): Promise<readonly string[] | undefined> {
+    let uuids: readonly string[] | undefined;
+    class Chains extends ChainStore {
+      override endLost(those: readonly string[]): Promise<void> {
+        uuids = those;
+        return Promise.resolve();
+      }
+    }
+    const driver: Partial<SnapDriver> = {
+      minors: () => Promise.resolve(infos.map((_, minor) => minor)),
+      info: (minor) => Promise.resolve({ error: 0, ...infos[minor] } as TrackerInfo),
+    };
+    const leases = new Leases('', () => Promise.resolve());
+    const trackers = new Trackers(driver as SnapDriver, new Chains(''), leases);
+    assert.equal(await trackers.endLostChains(), uuids !== undefined);
+    return uuids;
+  }
+
+  it('end when each tracker has told which chain is its own, or never will', async () => {
+    const known = { uuid: 'a', state: 2n };
+    const awaited = { uuid: '0', state: 4n };
+    assert.equal(await kept(known, awaited), undefined);
+    assert.deepEqual(await kept(known, { ...awaited, error: -22 }), ['a', '0']);
+    assert.deepEqual(await kept(known), ['a']);
+  });
+});

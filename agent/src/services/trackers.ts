@@ -157,6 +157,16 @@ export class Trackers {
     await this.leases.end(uuid);
   }
 
+  /** Ends the chains of trackers that were lost; false while a tracker is awaited that has not told yet which chain is its own. */
+  async endLostChains(): Promise<boolean> {
+    const infos = await this.list();
+    const isAwaited = ({ state, error }: TrackerInfo): boolean =>
+      (state & STATE.UNVERIFIED) !== 0n && error === 0;
+    if (infos.some(isAwaited)) return false;
+    await this.chains.endLost(infos.map(({ uuid }) => uuid));
+    return true;
+  }
+
   /** The tracker, which must have an image that answers. */
   async withImage(minor: number): Promise<TrackerInfo> {
     const info = await this.info(minor);

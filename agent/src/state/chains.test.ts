@@ -209,6 +209,17 @@ describe('chains', () => {
     assert.equal(maps.filter((name) => name.endsWith('.map')).length, MAPS_KEPT);
   });
 
+  it('end when no tracker has had them for long', async () => {
+    const names = (): Promise<string[]> => readdir(join(directory, 'chains'));
+    const other = 'e'.repeat(32);
+    await chains.begin({ ...at(1n), uuid: other });
+    const days = (count: number): number => Date.now() + count * 86_400_000;
+    await chains.endLost([other], days(29));
+    assert.equal((await names()).length, 2);
+    await chains.endLost([other], days(31));
+    assert.deepEqual(await names(), [other]);
+  });
+
   it('end', async () => {
     await chains.end(uuid);
     assert.deepEqual(await readdir(join(directory, 'chains')), []);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { readFile, rm } from 'node:fs/promises';
+import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Cookie } from '../../../proto/gen/elio/v1/types.js';
@@ -14,6 +14,9 @@ import { writeFileAtomically } from '../os/atomic-file.js';
 
 /** Change maps kept of one chain: so far back can a delta reach. */
 export const MAPS_KEPT = 32;
+
+/** A tracker that was lost can come back (its device was away): its chain is kept so long after the last transition. */
+const LOST_KEPT_MS = 30 * 24 * 60 * 60 * 1000;
 
 const oldCowFileSchema = z.object({ path: z.string(), seqId: z.string() });
 
@@ -243,5 +246,15 @@ export class ChainStore {
   /** The chain has ended. */
   async end(uuid: string): Promise<void> {
     await rm(join(this.directory, uuid), { recursive: true, force: true });
+  }
+
+  /** Ends the chains that are none of these and have not been for long. */
+  async endLost(uuids: readonly string[], nowMs = Date.now()): Promise<void> {
+    for (const uuid of await readdir(this.directory).catch((): string[] => [])) {
+      if (uuids.includes(uuid)) continue;
+      // Each transition writes to the directory.
+      const { mtimeMs } = await stat(join(this.directory, uuid));
+      if (nowMs - mtimeMs > LOST_KEPT_MS) await this.end(uuid);
+    }
   }
 }
