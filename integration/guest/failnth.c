@@ -317,8 +317,13 @@ static void check_setup(bool failed)
 
 	if (!failed)
 		return;
-	if (tracker(&info) || exists(cow_paths[which_cow]) || exists("/sys/block/elastio-snap0"))
-		die("a set-up that failed has left something");
+	if (tracker(&info))
+		die("a set-up that failed has left a tracker");
+	if (exists(cow_paths[which_cow]))
+		die("a set-up that failed has left its COW file, which %s",
+		    unlink(cow_paths[which_cow]) ? "nobody can delete" : "others can delete");
+	if (exists("/sys/block/elastio-snap0"))
+		die("a set-up that failed has left its image");
 }
 
 static void check_destroy(bool failed)
@@ -501,6 +506,8 @@ int main(int argc, char **argv)
 		if (result && left)
 			die("%s fails without reason: %s", operation->name, strerrorname_np(error));
 		nr_failed += result != 0;
+		if (result)
+			fprintf(stderr, "%u: %s\n", n, strerrorname_np(error));
 		operation->check(result != 0);
 		if (left)
 			break;
