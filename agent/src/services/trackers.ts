@@ -125,7 +125,7 @@ export class Trackers {
       error: info.error,
       cacheSizeBytes: info.cacheSizeBytes,
       cowSizeBytes: info.cowSizeBytes,
-      cookie: cookie ?? (await this.chains.cookie(position)),
+      cookie: cookie ?? (await this.chains.presentCookie(position)),
       version: info.version,
       nrChangedBlocks: info.nrChangedBlocks,
       ignoreErrors: info.ignoreErrors,

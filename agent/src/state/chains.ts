@@ -109,7 +109,8 @@ export class ChainStore {
 
   /** To be called before the driver makes the next snapshot; the change map can then not be lost. */
   async prepareTransition(position: Position, cowFile: string): Promise<void> {
-    const chain = await this.settle(position);
+    await this.settle(position);
+    const chain = await this.forgetLater(position);
     chain.pending = {
       oldCowFile: { path: cowFile, seqId: String(position.seqId) },
       nonce: newNonce(),
@@ -119,16 +120,11 @@ export class ChainStore {
 
   /**
    * Finishes a transition that was prepared: if `position` shows that it happened, the change map is kept.
-   * What is known of later snapshots than this one is forgotten: the volume was set back, they are of another timeline.
    */
   async settle(position: Position): Promise<Chain> {
     const chain = await this.load(position.uuid);
     const { pending } = chain;
-    const wasSetBack = await this.forgetLater(chain, position.seqId);
-    if (!pending) {
-      if (wasSetBack) await this.save(chain);
-      return chain;
-    }
+    if (!pending) return chain;
     const fromSeqId = BigInt(pending.oldCowFile.seqId);
     if (position.seqId === fromSeqId + 1n) {
       const map = await this.mapOf(chain, pending.oldCowFile.path, position);
@@ -171,14 +167,19 @@ export class ChainStore {
     }
   }
 
-  /** Forgets the snapshots after `seqId`, and the maps that lead to them; true when there were any. */
-  private async forgetLater(chain: Chain, seqId: bigint): Promise<boolean> {
+  /**
+   * Forgets the snapshots after the present one, and the maps that lead to them: where there are any the volume was set back, and they
+   * are of another timeline.
+   */
+  private async forgetLater({ uuid, seqId }: Position): Promise<Chain> {
+    const chain = await this.load(uuid);
     const later = Object.keys(chain.nonces).filter((known) => BigInt(known) > seqId);
     for (const known of later) {
       Reflect.deleteProperty(chain.nonces, known);
-      await rm(this.mapPath(chain.uuid, BigInt(known) - 1n), { force: true });
+      await rm(this.mapPath(uuid, BigInt(known) - 1n), { force: true });
     }
-    return later.length > 0;
+    if (later.length > 0) await this.save(chain);
+    return chain;
   }
 
   private async prune(chain: Chain, seqId: bigint): Promise<void> {
@@ -193,6 +194,13 @@ export class ChainStore {
     const chain = await this.settle(position);
     const nonce = chain.nonces[String(position.seqId)] ?? '';
     return { uuid: position.uuid, seqId: position.seqId, nonce };
+  }
+
+  /** As cookie(), of a position that is still the present one when this has ended: the caller lets nobody change it meanwhile. */
+  async presentCookie(position: Position): Promise<Cookie> {
+    const cookie = await this.cookie(position);
+    await this.forgetLater(position);
+    return cookie;
   }
 
   /**
