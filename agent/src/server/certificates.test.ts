@@ -53,6 +53,17 @@ describe('certificates that are awaited', () => {
     assert.deepEqual([uses, said.length], [1, 2]);
   });
 
+  it('wait for the listener, too, and say what it lacks', async () => {
+    await writeFile(scratch.path('agent.key'), 'no key');
+    await awaited.begin();
+    uses = 1;
+    await copyFile(scratch.path('agent.pem'), scratch.path('agent.key'));
+    await until('they were tried', () => awaited.fault.includes('used twice'));
+    uses = -1;
+    await awaited.reload();
+    assert.deepEqual([uses, awaited.fault], [0, '']);
+  });
+
   it('do not keep whoever waits for them from going on', async () => {
     await writeFile(scratch.path('agent.key'), 'no key');
     await awaited.begin();

@@ -19,6 +19,8 @@ interface Material {
 
 /** Files are replaced one by one: so long after the last change they are read. */
 const SETTLE_MS = 500;
+/** So often certificates that cannot be used are tried again. */
+const RETRY_MS = 60_000;
 const DAY_MS = 24 * 60 * 60 * 1000;
 /** So long before it expires a certificate is warned of, once a day. */
 export const EXPIRY_WARNING_MS = 30 * DAY_MS;
@@ -69,10 +71,11 @@ function watchFiles(tls: Config['tls'], log: Log, changed: () => Promise<void>):
 /** Certificates that need not be there, or may be unusable: they are used once they can be. */
 export class AwaitedCertificates {
   private readonly attempts = new Semaphore(1);
-  private stopWatching: (() => void) | undefined;
+  private stopWaiting: (() => void) | undefined;
   private reason = '';
+  private told = '';
 
-  /** `use` is called once, unless it rejects. */
+  /** `use` is called until it does not reject. */
   constructor(
     private readonly tls: Config['tls'],
     private readonly log: Log,
@@ -86,20 +89,35 @@ export class AwaitedCertificates {
 
   /** Uses them, or begins to wait. Rejects when `use` does. */
   async begin(): Promise<void> {
-    this.stopWatching = watchFiles(this.tls, this.log, () => this.reload());
+    const stopWatching = this.watch();
+    // A clock that is set, a port that is free, a directory that is made: nothing tells of these.
+    const timer = setInterval(() => void this.reload(), RETRY_MS).unref();
+    this.stopWaiting = () => {
+      clearInterval(timer);
+      stopWatching();
+    };
     await this.attempt();
+  }
+
+  private watch(): () => void {
+    try {
+      return watchFiles(this.tls, this.log, () => this.reload());
+    } catch (error) {
+      this.log.warn('certificate directory', { error: String(error) });
+      return () => undefined;
+    }
   }
 
   /** Reads the files anew. */
   async reload(): Promise<void> {
     await this.attempt().catch((error: unknown) => {
-      this.log.error('no TCP', { error: String(error) });
+      this.tell(error);
     });
   }
 
   private attempt(): Promise<void> {
     return this.attempts.run(async () => {
-      if (!this.stopWatching) return;
+      if (!this.stopWaiting) return;
       try {
         await readMaterial(this.tls);
       } catch (error) {
@@ -112,23 +130,25 @@ export class AwaitedCertificates {
     });
   }
 
+  /** Each reason once, however often it is tried. */
   private tell(error: unknown): void {
     const { certificate } = this.tls;
-    if (isErrnoException(error) && error.code === 'ENOENT') {
-      this.reason = '';
-      this.log.info('no TCP: there are no certificates', { certificate });
-      return;
-    }
-    this.reason = error instanceof Error ? error.message : String(error);
-    this.log.error('no TCP: the certificates cannot be used; those that can are taken by itself', {
-      certificate,
-      error: this.reason,
-    });
+    const areMissing = isErrnoException(error) && error.code === 'ENOENT';
+    const text = error instanceof Error ? error.message : String(error);
+    if (text === this.told) return;
+    this.told = text;
+    this.reason = areMissing ? '' : text;
+    if (areMissing) this.log.info('no TCP: there are no certificates', { certificate });
+    else
+      this.log.error('no TCP: the certificates cannot be used; once they can it begins by itself', {
+        certificate,
+        error: text,
+      });
   }
 
   close(): void {
-    this.stopWatching?.();
-    this.stopWatching = undefined;
+    this.stopWaiting?.();
+    this.stopWaiting = undefined;
   }
 }
 
