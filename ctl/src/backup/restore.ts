@@ -44,6 +44,8 @@ async function* messagesOf(
   restoreId: string,
   source: ChunkSource,
 ): AsyncGenerator<WriteBlocksRequest> {
+  // Before there is anything to write: the agent is to know of the stream, for a restore without any is given up for the next one.
+  yield { restoreId, content: undefined };
   for await (const blocks of source.pieces()) yield messageOfBlocks(restoreId, blocks);
 }
 
