@@ -60,7 +60,7 @@ matrix: prepare ## the driver's scenarios on every kernel, or on KERNELS="a b", 
 test-long: prepare ## everything at full length on KERNEL, leaks and failing memory on a debug kernel: hours; goes on where it was interrupted
 	@ELIO_LENGTH=long node $(harness)/run.js unit
 	@ELIO_LENGTH=long node dist/integration/matrix.js $(KERNEL) $(SCENARIO:%=--scenario %)
-	@ELIO_LENGTH=long node dist/integration/matrix.js 6.1-kasan --scenario driver-cycles --scenario debug-failures
+	@$(if $(SCENARIO),,ELIO_LENGTH=long node dist/integration/matrix.js 6.1-kasan --scenario driver-cycles --scenario debug-failures)
 	@ELIO_LENGTH=long node $(harness)/run.js scenario:agent-fuzz scenario:agent scenario:main-job scenario:reboot scenario:reboot-dracut scenario:install
 
 test-debug: prepare ## the driver's scenarios on kernels that look for errors themselves; goes on where it was interrupted

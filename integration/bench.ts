@@ -287,7 +287,11 @@ const parts: Record<string, Part> = {
 
 /** Of the module and the programs that are measured. */
 async function measuredOf(): Promise<string> {
-  const inputs = [await buildModule(defaultKernel()), join(repository, 'dist')];
+  const inputs = [
+    await buildModule(defaultKernel()),
+    join(repository, 'dist'),
+    join(repository, 'integration', 'guest'),
+  ];
   return (await Promise.all(inputs.map(fingerprint))).join(' ');
 }
 
