@@ -78,7 +78,9 @@ for (const { bus, remove } of kinds) {
       );
       await vm().sh('umount /t');
       const { state, error } = await info(vm(), 0);
-      assert.deepEqual([state, error], [states.snapshot, -5]);
+      assert.equal(state, states.snapshot);
+      // A SCSI disk may say that its medium has gone before a read fails.
+      assert.ok([-5, -19].includes(error), String(error));
       await ioctl(vm(), 'destroy', 0);
     });
 
