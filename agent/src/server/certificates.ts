@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { X509Certificate, createPrivateKey } from 'node:crypto';
-import { existsSync, watch } from 'node:fs';
+import { existsSync, watch, type FSWatcher } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { createSecureContext, type SecureContextOptions } from 'node:tls';
@@ -54,18 +54,25 @@ export function secureContextOf({ ca, certificate, key }: Material): SecureConte
 function watchFiles(tls: Config['tls'], log: Log, changed: () => Promise<void>): () => void {
   let timer: NodeJS.Timeout | undefined;
   const directories = new Set([tls.ca, tls.certificate, tls.key].map((path) => dirname(path)));
-  const watchers = [...directories].filter(existsSync).map((directory) => {
-    const watcher = watch(directory, { persistent: false }, () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => void changed(), SETTLE_MS).unref();
-    });
-    watcher.on('error', (error) => log.warn('certificate directory', { error: error.message }));
-    return watcher;
-  });
-  return () => {
+  const watchers: FSWatcher[] = [];
+  const stop = (): void => {
     clearTimeout(timer);
     for (const watcher of watchers) watcher.close();
   };
+  try {
+    for (const directory of [...directories].filter(existsSync)) {
+      const watcher = watch(directory, { persistent: false }, () => {
+        clearTimeout(timer);
+        timer = setTimeout(() => void changed(), SETTLE_MS).unref();
+      });
+      watcher.on('error', (error) => log.warn('certificate directory', { error: error.message }));
+      watchers.push(watcher);
+    }
+  } catch (error) {
+    stop();
+    throw error;
+  }
+  return stop;
 }
 
 /** Certificates that need not be there, or may be unusable: they are used once they can be. */
@@ -165,11 +172,12 @@ export class ReloadingCertificates {
     private readonly log: Log,
     private current: Material,
   ) {
+    // First what may fail: it is tried again, and nothing of it is to be left.
+    this.stopWatching = watchFiles(tls, log, () => this.reload());
     this.warn();
     this.daily = setInterval(() => {
       this.warn();
     }, DAY_MS).unref();
-    this.stopWatching = watchFiles(tls, log, () => this.reload());
   }
 
   static async open(tls: Config['tls'], log: Log): Promise<ReloadingCertificates> {
