@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who waits for the driver's locks when several processors write to several tracked disks, by the debug kernel's lock statistics.
-import { availableParallelism } from 'node:os';
 import { Vm } from '../harness/vm.js';
+import { mostProcessors } from './machine.js';
 import { fileMib, run, sh } from './null-disk.js';
 
 /** What the kernel counted of a lock (Documentation/locking/lockstat); all locks of a kind are one. */
@@ -20,11 +20,8 @@ export interface PhaseLocks {
   locks: LockUse[];
 }
 
-/** What writes at once: on all processors of this machine, up to eight. */
-export const lockLoad = {
-  processors: Math.min(8, Math.max(2, availableParallelism())),
-  trackers: 4,
-};
+/** What writes at once. */
+export const lockLoad = { processors: mostProcessors, trackers: 4 };
 
 const diskMib = 192;
 const tool = '/opt/elio/tests/ioctl-tool';

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Write rates of several writers, each on a processor, by the time that passes here: what the instruction clock, which has one
 // processor, cannot tell. Each round measures all of it; a figure is the median of the rounds.
-import { availableParallelism } from 'node:os';
 import { Vm } from '../harness/vm.js';
+import { mostProcessors } from './machine.js';
 import { fileMib, latencies, run, sh, type Run } from './null-disk.js';
 import { median } from './percentile.js';
 
@@ -17,8 +17,7 @@ export interface ProcessorRates {
 }
 
 const rounds = 9;
-/** Two, and as many as this machine has, up to eight: more in a guest than there are here would wait for each other. */
-const counts = [...new Set([2, Math.min(8, Math.max(2, availableParallelism()))])];
+const counts = [...new Set([2, mostProcessors])];
 const diskMibOfOne = 256;
 const tool = '/opt/elio/tests/ioctl-tool';
 
