@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+import { defaultKernel, slowness } from './debian.js';
 
-/** How often something is done: more with ELIO_LENGTH=long. */
-export function rounds(short: number, long: number): number {
-  return process.env['ELIO_LENGTH'] === 'long' ? long : short;
+/** How often something is done: more with ELIO_LENGTH=long, otherwise less on a slow kernel when `slow` says so. */
+export function rounds(short: number, long: number, slow = short): number {
+  if (process.env['ELIO_LENGTH'] === 'long') return long;
+  return slowness(defaultKernel()) > 1 ? slow : short;
 }
 
 /** Some of many cases of one kind, which ones ELIO_SEED decides; all of them with ELIO_LENGTH=long. */

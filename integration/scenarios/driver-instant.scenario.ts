@@ -77,7 +77,7 @@ describe('the instant of a snapshot', () => {
     align: number,
     {
       origin = partition,
-      last = rounds(4, 100),
+      last = rounds(4, 100, 2),
       begun = (): Promise<void> => Promise.resolve(),
       againMs,
     }: { origin?: string; last?: number; begun?: () => Promise<void>; againMs?: number } = {},

@@ -96,7 +96,7 @@ describe('limits of a snapshot', () => {
   it('gives its space back on going incremental, and what takes that space stays intact', async () => {
     const small = vm().disk('small');
     await mountExt4(vm(), small, '/s');
-    const count = rounds(24, 1000);
+    const count = rounds(24, 1000, 8);
     await ioctl(vm(), 'setup', small, '/s/cow0', 1, 4);
     await vm().sh(
       `set -e; cd /s
