@@ -3,9 +3,12 @@
  * Whether a filesystem was written while nobody looked.
  *
  * ext2, ext3 and ext4 write their superblock whenever they are mounted for
- * writing, recovered, checked or tuned.  XFS need not, but every transaction moves
- * the head of its log, and every mount writes records that tell where the tail is
- * from the head on: others than the mount before, as the log has moved since.
+ * writing, checked or tuned.  When their journal has been replayed, its own
+ * superblock says so first, so that a machine that fails right then does not
+ * replay it again: while there is one to replay, that one is looked at, too.
+ * XFS need not write its superblock, but every transaction moves the head of its
+ * log, and every mount writes records that tell where the tail is from the head
+ * on: others than the mount before, as the log has moved since.
  */
 #include <linux/bio.h>
 #include <linux/blkdev.h>
@@ -19,6 +22,15 @@
 #define EXT_SUPER_SIZE 1024
 #define EXT_MAGIC_OFFSET (EXT_SUPER_OFFSET + 56)
 #define EXT_MAGIC 0xef53
+#define EXT_HAS_JOURNAL 0x4
+#define EXT_NEEDS_RECOVERY 0x4
+#define EXT_64BIT 0x80
+#define EXT_INODE_HAS_EXTENTS 0x80000
+#define EXT_EXTENT_MAGIC 0xf30a
+#define EXT_MAX_DEPTH 5
+
+#define JOURNAL_SUPER_SIZE 1024
+#define JOURNAL_MAGIC 0xc03b3998
 
 #define XFS_SUPER_SIZE 512
 #define XFS_MAGIC 0x58465342
@@ -46,6 +58,8 @@ static int read_block(const struct reader *r, u64 sector)
 	bio_put(bio);
 	return err;
 }
+
+/* --- XFS ------------------------------------------------------------------- */
 
 /* Where the log is, as the superblock of XFS tells, in sectors. */
 struct xfs_log {
@@ -128,6 +142,117 @@ static int xfs_fingerprint(const struct reader *r, u64 *fingerprint)
 	return 0;
 }
 
+/* --- ext2, ext3, ext4 ------------------------------------------------------ */
+
+/* What the superblock tells of where the journal's inode is. */
+struct ext_layout {
+	unsigned int block_size;
+	unsigned int inode_size;
+	u32 inodes_per_group;
+	u32 journal_inode;
+	bool has_64bit;
+};
+
+/* False: the journal is elsewhere, or this is no superblock. */
+static bool ext_layout_of(const void *super, struct ext_layout *ext)
+{
+	u32 block_log = le32_to_cpup(super + 24);
+
+	ext->inodes_per_group = le32_to_cpup(super + 40);
+	ext->inode_size = le32_to_cpup(super + 76) ? le16_to_cpup(super + 88) : 128;
+	ext->has_64bit = le32_to_cpup(super + 96) & EXT_64BIT && le16_to_cpup(super + 254) >= 64;
+	ext->journal_inode = le32_to_cpup(super + 224);
+	if (block_log > ESNAP_BLOCK_SHIFT - 10 || ext->inode_size < 128 ||
+	    ext->inode_size & (ext->inode_size - 1))
+		return false;
+	ext->block_size = 1024U << block_log;
+	/* It is the eighth, or, made while mounted, any one until the next check. */
+	return ext->inode_size <= ext->block_size && ext->journal_inode &&
+	       ext->journal_inode <= ext->inodes_per_group;
+}
+
+/* What is at @offset of @block of the filesystem; NULL, and no error: that is outside. */
+static const void *ext_read(const struct reader *r, const struct ext_layout *ext, u64 block,
+			    u64 offset, int *err)
+{
+	u64 nr_blocks = esnap_bdev_sectors(r->bdev) / (ext->block_size >> SECTOR_SHIFT);
+	u64 at;
+
+	*err = 0;
+	if (block >= nr_blocks || offset / ext->block_size >= nr_blocks - block)
+		return NULL;
+	at = block * ext->block_size + offset;
+	*err = read_block(r, round_down(at, ELASTIO_SNAP_BLOCK_SIZE) >> SECTOR_SHIFT);
+	return *err ? NULL : page_address(r->page) + at % ELASTIO_SNAP_BLOCK_SIZE;
+}
+
+/* The first block of the journal, 0: not to be found. */
+static int ext_journal_start(const struct reader *r, const struct ext_layout *ext, u64 *start)
+{
+	unsigned int depth, steps;
+	const void *at;
+	u64 table;
+	int err;
+
+	*start = 0;
+	/* The first group is told of in the block behind the superblock's. */
+	at = ext_read(r, ext, 1024 / ext->block_size + 1, 0, &err);
+	if (!at)
+		return err;
+	table = le32_to_cpup(at + 8);
+	if (ext->has_64bit)
+		table |= (u64)le32_to_cpup(at + 40) << 32;
+	at = ext_read(r, ext, table, (u64)(ext->journal_inode - 1) * ext->inode_size, &err);
+	if (!at)
+		return err;
+	if (!(le32_to_cpup(at + 32) & EXT_INODE_HAS_EXTENTS)) {
+		*start = le32_to_cpup(at + 40);
+		return 0;
+	}
+	at += 40;
+	for (steps = 0; steps <= EXT_MAX_DEPTH; steps++) {
+		if (le16_to_cpup(at) != EXT_EXTENT_MAGIC || !le16_to_cpup(at + 2))
+			return 0;
+		depth = le16_to_cpup(at + 6);
+		if (!depth) {
+			*start = (u64)le16_to_cpup(at + 18) << 32 | le32_to_cpup(at + 20);
+			return 0;
+		}
+		at = ext_read(r, ext, (u64)le16_to_cpup(at + 20) << 32 | le32_to_cpup(at + 16),
+			      0, &err);
+		if (!at)
+			return err;
+	}
+	return 0;
+}
+
+static int ext_fingerprint(const struct reader *r, u64 *fingerprint)
+{
+	const void *super = page_address(r->page) + EXT_SUPER_OFFSET;
+	u64 digest = siphash(super, EXT_SUPER_SIZE, &key);
+	bool replays = le32_to_cpup(super + 92) & EXT_HAS_JOURNAL &&
+		       le32_to_cpup(super + 96) & EXT_NEEDS_RECOVERY;
+	struct ext_layout ext;
+	const void *journal;
+	u64 start;
+	int err;
+
+	if (!replays) {
+		*fingerprint = digest;
+		return 0;
+	}
+	if (!ext_layout_of(super, &ext))
+		return 0;
+	err = ext_journal_start(r, &ext, &start);
+	if (err || !start)
+		return err;
+	journal = ext_read(r, &ext, start, 0, &err);
+	if (journal && be32_to_cpup(journal) == JOURNAL_MAGIC)
+		*fingerprint = siphash_2u64(digest, siphash(journal, JOURNAL_SUPER_SIZE, &key),
+					    &key);
+	return err;
+}
+
 int esnap_fingerprint(struct block_device *bdev, struct bio_set *bios, struct page *page,
 		      u64 *fingerprint)
 {
@@ -140,6 +265,6 @@ int esnap_fingerprint(struct block_device *bdev, struct bio_set *bios, struct pa
 	if (!err && be32_to_cpup(data) == XFS_MAGIC)
 		err = xfs_fingerprint(&r, fingerprint);
 	else if (!err && le16_to_cpup(data + EXT_MAGIC_OFFSET) == EXT_MAGIC)
-		*fingerprint = siphash(data + EXT_SUPER_OFFSET, EXT_SUPER_SIZE, &key);
+		err = ext_fingerprint(&r, fingerprint);
 	return err;
 }

@@ -489,3 +489,73 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
     assert.deepEqual([state, error], [states.unverifiedIncremental, -22]);
   });
 });
+
+/** The driver looks for it by itself: where it may be, and what tells where. */
+const journals = [
+  { name: 'extents', type: 'ext4', options: '-b 4096' },
+  { name: 'ext3', type: 'ext3', options: '-b 2048' },
+  { name: 'short', type: 'ext4', options: '-b 1024 -O ^64bit -I 128' },
+  // In more pieces than an inode has room for.
+  { name: 'pieces', type: 'ext4', options: '-b 1024 -O ^flex_bg -J size=40' },
+] as const;
+
+describe('a journal that is left to be replayed', () => {
+  const vm = useVm({
+    name: 'journal',
+    cpus: 1,
+    disks: journals.map(({ name }) => ({ name, sizeMib: 96 })),
+  });
+
+  async function each(
+    action: (device: string, directory: string, minor: number) => Promise<unknown>,
+  ): Promise<void> {
+    for (const [minor, { name }] of journals.entries())
+      await action(vm().disk(name), `/t/${name}`, minor);
+  }
+
+  beforeEach(async () => {
+    await loadDriver(vm());
+    await each(async (device, directory, minor) => {
+      const { type = 'ext4', options = '' } = journals[minor] ?? {};
+      await vm().sh(
+        `${mkfs(type, device, options)} && mkdir -p ${directory} && mount ${device} ${directory}`,
+      );
+      await ioctl(vm(), 'setup', device, `${directory}/cow`, minor, 8);
+      await vm().sh(`cp -r /etc/lvm ${directory}/; sync`);
+    });
+    await vm().reboot();
+    await each((device) =>
+      vm().sh(`dumpe2fs -h ${device} 2> /dev/null | grep 'features.* needs_recovery'`),
+    );
+  });
+  afterEach(async () => {
+    await each((_, directory, minor) =>
+      vm().run(`${tests}/ioctl-tool destroy ${minor}; umount ${directory}`),
+    );
+    await vm().run('rmmod elastio-snap');
+  });
+
+  async function announceAndMount(expected: readonly number[]): Promise<void> {
+    await loadDriver(vm());
+    await each(async (device, directory, minor) => {
+      await ioctl(vm(), 'reload-snap', device, '/cow', minor);
+      await vm().sh(`mkdir -p ${directory} && mount ${device} ${directory}`);
+      const { state, error } = await info(vm(), minor);
+      assert.deepEqual([state, error], expected, device);
+    });
+  }
+
+  it('is replayed by the mount that takes the tracker up again', async () => {
+    await announceAndMount([states.snapshot, 0]);
+  });
+
+  it('fails the tracker if it was replayed before, by a machine that failed before the filesystem told of it', async () => {
+    await each((device, directory) =>
+      vm().sh(
+        `mkdir -p ${directory} && dd if=${device} of=/tmp/super bs=1k skip=1 count=1 status=none && mount ${device} ${directory} && umount ${directory} &&
+         dd if=/tmp/super of=${device} bs=1k seek=1 conv=notrunc,fsync status=none`,
+      ),
+    );
+    await announceAndMount([states.unverifiedSnapshot, -116]);
+  });
+});
