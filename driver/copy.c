@@ -181,10 +181,21 @@ static enum verdict end_epochs(struct esnap_tracker *t, struct bio *bio, int err
 	return ADMITTED;
 }
 
-static enum verdict admit_all(struct esnap_tracker *t, struct bio *bio)
+/* The origin's blocks; false: it was held for what the origin was, and is not any more. */
+static bool blocks_of(const struct esnap_tracker *t, struct bio *bio, u64 *first, u64 *last)
 {
 	u64 from = max_t(u64, esnap_bio_disk_sector(bio), t->start);
 	u64 to = min(esnap_bio_disk_sector(bio) + bio_sectors(bio), t->start + t->nr_sectors);
+
+	if (from >= to)
+		return false;
+	*first = (from - t->start) >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
+	*last = (to - t->start - 1) >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
+	return true;
+}
+
+static enum verdict ask_all(struct esnap_tracker *t, struct bio *bio)
+{
 	const char *why;
 	u64 first, last;
 	int i, err;
@@ -192,11 +203,8 @@ static enum verdict admit_all(struct esnap_tracker *t, struct bio *bio)
 	err = esnap_origin_misses(t, bio, &why);
 	if (err)
 		return end_epochs(t, bio, err, why);
-	/* It was held for what the origin was, and is not any more. */
-	if (from >= to)
+	if (!blocks_of(t, bio, &first, &last))
 		return ADMITTED;
-	first = (from - t->start) >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
-	last = (to - t->start - 1) >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
 	for (i = 0; i < ARRAY_SIZE(t->slots); i++) {
 		struct esnap_epoch *ep = esnap_worker_epoch(t, i);
 		enum verdict verdict = ep ? admit(t, ep, bio, first, last) : ADMITTED;
@@ -205,6 +213,33 @@ static enum verdict admit_all(struct esnap_tracker *t, struct bio *bio)
 			return verdict;
 	}
 	return ADMITTED;
+}
+
+/*
+ * While the origin is not ours, nothing but the bio that is held keeps its disk
+ * alive: should its epoch fail, it waits all the same until nothing is read for it.
+ */
+static bool awaits_reads(struct esnap_tracker *t, struct bio *bio)
+{
+	u64 first, last;
+	int i;
+
+	if (READ_ONCE(t->bdev) || !blocks_of(t, bio, &first, &last))
+		return false;
+	for (i = 0; i < ARRAY_SIZE(t->slots); i++) {
+		struct esnap_epoch *ep = esnap_worker_epoch(t, i);
+
+		if (ep && esnap_read_await(ep, bio, first, last))
+			return true;
+	}
+	return false;
+}
+
+static enum verdict admit_all(struct esnap_tracker *t, struct bio *bio)
+{
+	enum verdict verdict = ask_all(t, bio);
+
+	return verdict == ADMITTED && awaits_reads(t, bio) ? TAKEN : verdict;
 }
 
 /* Of several verdicts on a list: true when all of it could be gone on with. */

@@ -233,6 +233,28 @@ int esnap_read_unsaved(struct esnap_epoch *ep, struct bio *bio, u64 first, u64 l
 	return err;
 }
 
+bool esnap_read_await(struct esnap_epoch *ep, struct bio *bio, u64 first, u64 last)
+{
+	struct esnap_bitmap *saved = &ep->index.changes.changed;
+	u64 block = first;
+
+	while (ep->nr_reading && block <= last) {
+		struct esnap_save *save;
+		u64 end = last;
+
+		block = esnap_bitmap_next_zero(saved, block, last);
+		if (block > last)
+			break;
+		save = esnap_save_covering(ep, block, &end);
+		if (save) {
+			bio_list_add(&save->waiters, bio);
+			return true;
+		}
+		block = end + 1;
+	}
+	return false;
+}
+
 /* --- life ------------------------------------------------------------------ */
 
 int esnap_reads_init(struct esnap_reads *r)

@@ -27,6 +27,12 @@ struct esnap_reads {
  */
 int esnap_read_unsaved(struct esnap_epoch *ep, struct bio *bio, u64 first, u64 last);
 
+/*
+ * Does a read of one of the blocks first..last still go on?  Then the bio waits
+ * for it.  Under the save lock.
+ */
+bool esnap_read_await(struct esnap_epoch *ep, struct bio *bio, u64 first, u64 last);
+
 /* May sleep.  No read may be under way when they are stopped. */
 int esnap_reads_init(struct esnap_reads *r);
 void esnap_reads_stop(struct esnap_reads *r);

@@ -20,7 +20,7 @@ describe('an origin of which a part does not answer', () => {
 
   before(async () => {
     await loadDriver(vm());
-    await vm().sh('modprobe -a dm-mod dm-flakey');
+    await vm().sh('modprobe -a dm-mod dm-flakey dm-delay');
   });
 
   /** A filesystem on a device that lies on a disk, as other devices of the same place do: its parts can be moved to these. */
@@ -124,6 +124,43 @@ describe('an origin of which a part does not answer', () => {
     assert.deepEqual([state, error], [states.snapshot, -5]);
     await vm().sh('sha256sum /t/one/old /t/one/other && rm /t/one/cow && sync');
     await origin.tearDown();
+  });
+
+  // Then nobody keeps the device: it can be removed, and what is read from it would end nowhere.
+  it('is not read any more for a write that has ended, where it is not mounted and its snapshot fails', async () => {
+    const disk = vm().disk('two');
+    const slowly = (ms: number): string =>
+      `--table "0 $(blockdev --getsz ${disk}) delay ${disk} 0 ${ms} ${disk} 0 0"`;
+    const origin = '/dev/mapper/above';
+    const limit = '/sys/module/elastio_snap/parameters/pending_max_mib';
+    const overwrite = (at: number | string, nr: number): string =>
+      `dd if=/dev/zero of=${origin} bs=$((${nr} * 4096)) seek=$((first + (${at}) * 4096)) count=1 oflag=direct,seek_bytes conv=notrunc status=none`;
+    await vm().sh(
+      `dmsetup create below ${slowly(0)} && dmsetup create above ${linear('/dev/mapper/below')} && udevadm settle &&
+       ${mkfs('ext4', origin, '-b 4096')} && mkdir -p /t/two && mount ${origin} /t/two && fallocate -l 6M /t/two/file && sync`,
+    );
+    await ioctl(vm(), 'setup', origin, '/t/two/cow', 1, 24);
+    const [sector = ''] = (await vm().sh(`${tests}/imagecheck extents /t/two/file`)).split(' ');
+    // All but six blocks of the memory are used up; of the first sixteen two are saved.
+    await vm().sh(
+      `umount /t/two && echo 4 > ${limit} && first=$((${sector} * 512)) && ${overwrite(4, 1)} && ${overwrite(8, 1)} &&
+       for n in $(seq 4); do ${overwrite('$n * 256', 254)}; done`,
+    );
+    const { state, error } = await info(vm(), 1);
+    assert.deepEqual([state, error], [states.dormantSnapshot, 0]);
+    // udev reads what is new, or was written to.
+    const reading = await vm().sh(
+      `udevadm control --stop-exec-queue; dmsetup suspend --nolockfs below && dmsetup load below ${slowly(3000)} && dmsetup resume --noudevsync below &&
+       first=$((${sector} * 512)) && ${overwrite(0, 16)} && awk '{ print $1 }' /sys/block/$(basename $(readlink -f ${origin}))/inflight`,
+    );
+    assert.equal(reading, '0\n');
+    await vm().sh(
+      'dmsetup remove --noudevsync above; udevadm control --start-exec-queue; udevadm settle',
+    );
+    await vm().sh('! dmsetup info above 2> /dev/null && dmsetup remove below');
+    assert.equal((await info(vm(), 1)).error, -12);
+    await ioctl(vm(), 'destroy', 1);
+    await vm().sh(`echo 64 > ${limit}`);
   });
 
   it('fails its snapshot after two minutes, and writes elsewhere go on', async () => {
