@@ -30,8 +30,7 @@ struct esnap_image {
 	struct gendisk *disk;
 	bool announced;
 
-	/* Protects the two below. */
-	spinlock_t lock;
+	/* Under openers_lock. */
 	unsigned int openers;
 	bool dying;
 
@@ -63,6 +62,13 @@ struct piece {
 	bool from_origin;
 	struct bio clone;
 };
+
+/*
+ * Of all images, and of the pointer that a disk has to its image: until 5.12 an
+ * opener who has found the disk comes to image_open() even when the disk is
+ * deleted meanwhile, and the image freed.
+ */
+static DEFINE_SPINLOCK(openers_lock);
 
 static int image_major;
 static struct kmem_cache *read_cache;
@@ -395,15 +401,16 @@ static ESNAP_SUBMIT_RET image_submit_bio(struct bio *bio)
 
 static ESNAP_DISK_OPEN(image_open)
 {
-	struct esnap_image *img = ESNAP_OPENED_DISK->private_data;
+	struct esnap_image *img;
 	int err = 0;
 
-	spin_lock(&img->lock);
-	if (img->dying)
+	spin_lock(&openers_lock);
+	img = ESNAP_OPENED_DISK->private_data;
+	if (!img || img->dying)
 		err = -ENXIO;
 	else
 		img->openers++;
-	spin_unlock(&img->lock);
+	spin_unlock(&openers_lock);
 	return err;
 }
 
@@ -411,9 +418,9 @@ static ESNAP_DISK_RELEASE(image_release)
 {
 	struct esnap_image *img = disk->private_data;
 
-	spin_lock(&img->lock);
+	spin_lock(&openers_lock);
 	img->openers--;
-	spin_unlock(&img->lock);
+	spin_unlock(&openers_lock);
 }
 
 /* The owner makes an open image hold the module. */
@@ -428,13 +435,12 @@ struct esnap_image *esnap_image_create(struct esnap_epoch *ep)
 {
 	struct esnap_tracker *t = ep->tracker;
 	struct esnap_image *img = kzalloc(sizeof(*img), GFP_KERNEL);
-	struct queue_limits limits;
+	struct queue_limits limits = {};
 	int err;
 
 	if (!img)
 		return ERR_PTR(-ENOMEM);
 	img->epoch = ep;
-	spin_lock_init(&img->lock);
 	init_waitqueue_head(&img->idle);
 	err = bioset_init(&img->clones, CLONE_RESERVE, offsetof(struct piece, clone), 0);
 	if (err)
@@ -495,12 +501,12 @@ int esnap_image_claim(struct esnap_image *img)
 	int err = 0;
 
 	esnap_image_wait_closed(img);
-	spin_lock(&img->lock);
+	spin_lock(&openers_lock);
 	if (img->openers)
 		err = -EBUSY;
 	else
 		img->dying = true;
-	spin_unlock(&img->lock);
+	spin_unlock(&openers_lock);
 	return err;
 }
 
@@ -514,6 +520,9 @@ void esnap_image_remove(struct esnap_image *img)
 {
 	if (img->announced)
 		del_gendisk(img->disk);
+	spin_lock(&openers_lock);
+	img->disk->private_data = NULL;
+	spin_unlock(&openers_lock);
 	esnap_image_quiesce(img);
 	/* The last read may still be on its way out of put_read(). */
 	synchronize_rcu();

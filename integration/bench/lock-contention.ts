@@ -34,10 +34,10 @@ const ours = new Set([
   '&ep->lock',
   '&ep->seal_lock',
   '&idx->lock',
-  '&img->lock',
   '&pool->page_lock',
   'esnap_inner_lock',
   'esnap_outer_lock',
+  'openers_lock',
 ]);
 
 /** The columns of /proc/lock_stat behind a lock's name that are used; times in µs. */

@@ -71,6 +71,8 @@ describe('the driver beside others', () => {
     name: 'coexistence',
     leakSearch: true,
     cpus: 1,
+    // What is used after it was freed is not what it was.
+    kernelArguments: 'init_on_free=1',
     disks: [
       { name: 'origin', sizeMib: 48 },
       { name: 'copy', sizeMib: 48 },
@@ -93,7 +95,7 @@ describe('the driver beside others', () => {
 
   afterEach(async () => {
     await vm().run(
-      `${tests}/ioctl-tool destroy 0; mountpoint -q /t || mount ${origin} /t; rm -f /t/cow*; rmmod elio-test; pkill fentry; touch /run/stop; rm -f /run/inside /run/udev/rules.d/99-look.rules
+      `${tests}/ioctl-tool destroy 0; mountpoint -q /t || mount ${origin} /t; rm -f /t/cow*; echo 0 > /sys/module/elio_test/parameters/hold_open; rmmod elio-test; pkill fentry; touch /run/stop; rm -f /run/inside /run/udev/rules.d/99-look.rules
        echo nop > ${tracing}/current_tracer; echo > ${tracing}/set_ftrace_filter; echo 0 > ${tracing}/events/elio/enable; echo > ${tracing}/kprobe_events`,
     );
   });
@@ -341,6 +343,22 @@ describe('the driver beside others', () => {
     );
     assert.equal(results, 'ok\n'.repeat(30));
     await vm().sh(`rm ${rule}; udevadm control --reload; udevadm settle`);
+    await checkNothingLeft();
+  });
+
+  // The disk is gone by then, but before 5.13 nobody looks again.
+  it('lets nobody open its image who had found it before it went', async () => {
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 6);
+    await vm().sh(
+      `cp $(which dd) /run/late && insmod ${tests}/elio-test.ko hold_open=1 &&
+       { /run/late if=${image} of=/dev/null count=1; echo $? > /run/opened; } < /dev/null > /dev/null 2> /run/error &
+       until dmesg | tail -1 | grep 'an opener waits'; do sleep 0.1; done`,
+    );
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh(
+      `echo 0 > /sys/module/elio_test/parameters/hold_open; until test -s /run/opened; do sleep 0.1; done
+       grep 'No such device or address' /run/error && grep -vx 0 /run/opened && rm /run/opened && rmmod elio-test`,
+    );
     await checkNothingLeft();
   });
 

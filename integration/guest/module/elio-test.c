@@ -9,6 +9,8 @@
  * write_same=DEVICE,SECTOR,NR: writes one page of 0xa5 all over some sectors, by
  *   the operation that kernels had for it until 5.17.
  * kill_ftrace=1: does to ftrace what it does to itself when it finds something wrong.
+ * hold_open=1: a program named "late" that opens a block device waits, when it has found
+ *   the disk, until this is 0.
  * hold_reboot=1: when all others know that the machine goes down, it waits until this is 0.
  */
 #include <linux/blkdev.h>
@@ -16,6 +18,7 @@
 #include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/reboot.h>
+#include <linux/sched.h>
 #include <linux/vmalloc.h>
 
 #define DISK_NAME "elio-test"
@@ -36,6 +39,10 @@ static bool kill_ftrace;
 module_param(kill_ftrace, bool, 0);
 MODULE_PARM_DESC(kill_ftrace, "shut down ftrace until the machine is restarted");
 
+static bool hold_open;
+module_param(hold_open, bool, 0600);
+MODULE_PARM_DESC(hold_open, "let \"late\" open no block device");
+
 static bool hold_reboot;
 module_param(hold_reboot, bool, 0600);
 MODULE_PARM_DESC(hold_reboot, "let no reboot go on");
@@ -47,32 +54,78 @@ static void notrace on_call(unsigned long ip, unsigned long parent_ip, struct ft
 {
 }
 
-static struct ftrace_ops ops = {
+static struct ftrace_ops ipmodify_ops = {
 	.func = on_call,
 	.flags = FTRACE_OPS_FL_IPMODIFY | ESNAP_FTRACE_FLAGS,
 };
 
 /* Without this the memory of the filter outlives the module. */
-static void forget_function(void)
+static void forget_function(struct ftrace_ops *ops)
 {
-	ftrace_set_filter(&ops, NULL, 0, 1);
+	ftrace_set_filter(ops, NULL, 0, 1);
 }
 
-static int redirect(void)
+static int redirect(struct ftrace_ops *ops, const char *name)
 {
-	int err = ftrace_set_filter(&ops, ipmodify, strlen(ipmodify), 1);
+	int err = ftrace_set_filter(ops, (unsigned char *)name, strlen(name), 1);
 
 	if (!err)
-		err = register_ftrace_function(&ops);
+		err = register_ftrace_function(ops);
 	if (err)
-		forget_function();
+		forget_function(ops);
 	return err;
 }
 
-static void end_redirect(void)
+static void end_redirect(struct ftrace_ops *ops)
 {
-	unregister_ftrace_function(&ops);
-	forget_function();
+	unregister_ftrace_function(ops);
+	forget_function(ops);
+}
+
+/* --- an opener who is late ------------------------------------------------- */
+
+/* What an opener calls between finding the disk and the disk's own open(). */
+#define OPENERS_CALL "disk_block_events"
+
+static void (*openers_call)(struct gendisk *disk);
+
+static noinline void wait_and_call(struct gendisk *disk)
+{
+	pr_info("an opener waits\n");
+	while (READ_ONCE(hold_open))
+		msleep(20);
+	openers_call(disk);
+	barrier();
+}
+
+static void notrace on_openers_call(unsigned long ip, unsigned long parent_ip,
+				    struct ftrace_ops *ops, struct ftrace_regs *fregs)
+{
+	if (!strcmp(current->comm, "late") && !within_module(parent_ip, THIS_MODULE))
+		esnap_ftrace_set_ip(fregs, (unsigned long)wait_and_call);
+}
+
+static struct ftrace_ops opener_ops = {
+	.func = on_openers_call,
+	.flags = FTRACE_OPS_FL_IPMODIFY | ESNAP_FTRACE_FLAGS,
+};
+
+/* Where a function is that is exported to nobody: a probe tells. */
+static void *address_of(const char *name)
+{
+	struct kprobe probe = { .symbol_name = name };
+	int err = register_kprobe(&probe);
+
+	if (err)
+		return ERR_PTR(err);
+	unregister_kprobe(&probe);
+	return probe.addr;
+}
+
+static int hold_openers(void)
+{
+	openers_call = address_of(OPENERS_CALL);
+	return IS_ERR(openers_call) ? PTR_ERR(openers_call) : redirect(&opener_ops, OPENERS_CALL);
 }
 
 /* --- the disk -------------------------------------------------------------- */
@@ -229,16 +282,12 @@ static int do_write_same(void)
 
 /* --- the end of ftrace ----------------------------------------------------- */
 
-/* It is exported to nobody; a probe tells where it is. */
 static int end_ftrace(void)
 {
-	struct kprobe probe = { .symbol_name = "ftrace_kill" };
-	int err = register_kprobe(&probe);
-	void (*end)(void) = (void *)probe.addr;
+	void (*end)(void) = address_of("ftrace_kill");
 
-	if (err)
-		return err;
-	unregister_kprobe(&probe);
+	if (IS_ERR(end))
+		return PTR_ERR(end);
 	end();
 	return 0;
 }
@@ -268,12 +317,14 @@ static int __init elio_test_init(void)
 		err = do_write_same();
 	if (!err && kill_ftrace)
 		err = end_ftrace();
+	if (!err && hold_open)
+		err = hold_openers();
 	if (!err && ipmodify)
-		err = redirect();
+		err = redirect(&ipmodify_ops, ipmodify);
 	if (!err && disk_mib) {
 		err = make_disk();
 		if (err && ipmodify)
-			end_redirect();
+			end_redirect(&ipmodify_ops);
 	}
 	if (!err)
 		register_reboot_notifier(&reboot_notifier);
@@ -286,7 +337,9 @@ static void __exit elio_test_exit(void)
 	if (disk_mib)
 		remove_disk();
 	if (ipmodify)
-		end_redirect();
+		end_redirect(&ipmodify_ops);
+	if (openers_call)
+		end_redirect(&opener_ops);
 }
 
 module_init(elio_test_init);
