@@ -242,13 +242,19 @@ void esnap_cowfile_remove(struct esnap_cowfile *cf)
 	/* A filesystem that somebody froze must not hold us up: leave the file. */
 	if (sb_start_write_trylock(sb)) {
 		err = unlink_dentry(cf->dentry);
+		/* The last reference frees the blocks, for which a frozen one would wait. */
+		if (!err) {
+			dput(cf->dentry);
+			cf->dentry = NULL;
+		}
 		sb_end_write(sb);
 	}
-	if (err)
+	if (err) {
 		pr_warn("COW file %pd2 could not be deleted (%d): delete it by hand\n",
 			cf->dentry, err);
-	dput(cf->dentry);
-	cf->dentry = NULL;
+		dput(cf->dentry);
+		cf->dentry = NULL;
+	}
 }
 
 static int cut(struct esnap_cowfile *cf, u64 size)
