@@ -8,6 +8,7 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/major.h>
+#include <linux/version.h>
 
 /* --- finding and opening --------------------------------------------------- */
 
@@ -192,11 +193,17 @@ static inline void esnap_disk_forget(struct gendisk *disk)
 /*
  * Can its content become another's without our knowing?  Without sequence
  * numbers, a loop device that was detached and attached anew looks as before.
+ * With them nbd does, connected to another server, and so did a loop device
+ * until 6.5 and its stable kernels of the time, which no probe can tell.
  */
 static inline bool esnap_disk_can_be_exchanged(struct gendisk *disk)
 {
 #if defined(HAVE_DISKSEQ)
-	return false;
+	bool renews_loops = LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0) ||
+			    (LINUX_VERSION_CODE >= KERNEL_VERSION(6, 1, 50) &&
+			     LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0));
+
+	return disk->major == NBD_MAJOR || (disk->major == LOOP_MAJOR && !renews_loops);
 #else
 	return disk->major == LOOP_MAJOR || disk->major == NBD_MAJOR ||
 	       disk->flags & GENHD_FL_REMOVABLE;
