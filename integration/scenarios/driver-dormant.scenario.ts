@@ -228,6 +228,21 @@ describe('a tracker whose filesystem is unmounted', () => {
     await vm().sh('umount /t && losetup -d /dev/loop0 && rm /tmp/disk');
   });
 
+  it('fails when its disk may have another content, which no kernel tells of nbd', async () => {
+    const disk = '/dev/nbd0';
+    const connect = `{ ${tests}/nbd ${disk} /tmp/content < /dev/null > /tmp/nbd.log 2>&1 & } && until test "$(blockdev --getsize64 ${disk})" -gt 0; do sleep 0.1; done; udevadm settle`;
+    const disconnect = 'pkill -n -x nbd; while pgrep -x nbd > /dev/null; do sleep 0.1; done';
+    await vm().sh(`modprobe nbd nbds_max=1 && truncate -s 48M /tmp/content && ${connect}`);
+    await mountExt4(vm(), disk, '/b');
+    await ioctl(vm(), 'setup', disk, '/b/cow', 1, 8);
+    await vm().sh(`cp -r /etc/ssl /b/ && umount /b && ${disconnect}`);
+    await vm().sh(`${connect} && mount ${disk} /b`);
+    const { state, error } = await info(vm(), 1);
+    assert.deepEqual([state, error], [states.dormantSnapshot, -19]);
+    await ioctl(vm(), 'destroy', 1);
+    await vm().sh(`umount /b && ${disconnect}; rm /tmp/content && modprobe -r nbd`);
+  });
+
   it('fails when its COW file has a hole', async () => {
     await vm().sh(
       `umount /t && debugfs -w -R 'punch /cow1 2048 2048' ${origin} && mount ${origin} /t`,
