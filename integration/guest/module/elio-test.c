@@ -17,6 +17,7 @@
 #include <linux/delay.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
+#include <linux/rcupdate.h>
 #include <linux/reboot.h>
 #include <linux/sched.h>
 #include <linux/vmalloc.h>
@@ -88,6 +89,7 @@ static void end_redirect(struct ftrace_ops *ops)
 #define OPENERS_CALL "disk_block_events"
 
 static void (*openers_call)(struct gendisk *disk);
+static atomic_t nr_late = ATOMIC_INIT(0);
 
 static noinline void wait_and_call(struct gendisk *disk)
 {
@@ -95,14 +97,16 @@ static noinline void wait_and_call(struct gendisk *disk)
 	while (READ_ONCE(hold_open))
 		msleep(20);
 	openers_call(disk);
-	barrier();
+	atomic_dec(&nr_late);
 }
 
 static void notrace on_openers_call(unsigned long ip, unsigned long parent_ip,
 				    struct ftrace_ops *ops, struct ftrace_regs *fregs)
 {
-	if (!strcmp(current->comm, "late") && !within_module(parent_ip, THIS_MODULE))
-		esnap_ftrace_set_ip(fregs, (unsigned long)wait_and_call);
+	if (strcmp(current->comm, "late") || within_module(parent_ip, THIS_MODULE))
+		return;
+	atomic_inc(&nr_late);
+	esnap_ftrace_set_ip(fregs, (unsigned long)wait_and_call);
 }
 
 static struct ftrace_ops opener_ops = {
@@ -124,8 +128,26 @@ static void *address_of(const char *name)
 
 static int hold_openers(void)
 {
-	openers_call = address_of(OPENERS_CALL);
-	return IS_ERR(openers_call) ? PTR_ERR(openers_call) : redirect(&opener_ops, OPENERS_CALL);
+	void *call = address_of(OPENERS_CALL);
+	int err;
+
+	if (IS_ERR(call))
+		return PTR_ERR(call);
+	openers_call = call;
+	err = redirect(&opener_ops, OPENERS_CALL);
+	if (err)
+		openers_call = NULL;
+	return err;
+}
+
+/* Nobody may come back into the module when it has gone. */
+static void release_openers(void)
+{
+	end_redirect(&opener_ops);
+	WRITE_ONCE(hold_open, false);
+	while (atomic_read(&nr_late))
+		msleep(20);
+	synchronize_rcu_tasks();
 }
 
 /* --- the disk -------------------------------------------------------------- */
@@ -326,6 +348,8 @@ static int __init elio_test_init(void)
 		if (err && ipmodify)
 			end_redirect(&ipmodify_ops);
 	}
+	if (err && openers_call)
+		release_openers();
 	if (!err)
 		register_reboot_notifier(&reboot_notifier);
 	return err;
@@ -339,7 +363,7 @@ static void __exit elio_test_exit(void)
 	if (ipmodify)
 		end_redirect(&ipmodify_ops);
 	if (openers_call)
-		end_redirect(&opener_ops);
+		release_openers();
 }
 
 module_init(elio_test_init);
