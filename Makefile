@@ -51,13 +51,13 @@ prepare: setup compile
 driver: prepare ## build elastio-snap.ko for KERNEL into build/driver/KERNEL/
 	@node $(harness)/driver.js $(KERNEL) build/driver/$(KERNEL)
 
-test: prepare ## everything: lint, unit tests, every scenario in VMs on one kernel, the contract on the others
+test: prepare ## lint, unit tests, all scenarios but install and reboot-dracut in VMs on KERNEL, the driver's contract on the other kernels
 	@node $(harness)/run.js lint unit scenarios smoke
 
 matrix: prepare ## the driver's scenarios on every kernel, or on KERNELS="a b", or SCENARIO=name
 	@node dist/integration/matrix.js $(KERNELS) $(SCENARIO:%=--scenario %)
 
-test-long: prepare ## everything at full length on KERNEL, leaks and failing memory on a debug kernel: hours; goes on where it was interrupted
+test-long: prepare ## unit tests, the driver's and the longest other scenarios at full length on KERNEL, leaks and failing memory on a debug kernel: hours; goes on where it was interrupted
 	@ELIO_LENGTH=long node $(harness)/run.js unit
 	@ELIO_LENGTH=long node dist/integration/matrix.js $(KERNEL) $(SCENARIO:%=--scenario %)
 	@$(if $(SCENARIO),,ELIO_LENGTH=long node dist/integration/matrix.js 6.1-kasan --scenario driver-cycles --scenario debug-failures)
@@ -70,7 +70,7 @@ debug-kernel: prepare ## build the debug kernels (KASAN and lockdep; KCSAN), hal
 	@node $(harness)/driver.js 6.1-kasan build/driver/6.1-kasan
 	@node $(harness)/driver.js 6.1-kcsan build/driver/6.1-kcsan
 
-soak: prepare ## the driver's scenarios at random for HOURS (1), with SEED
+soak: prepare ## the driver's scenarios and agent-fuzz at random for HOURS (1), with SEED
 	@node dist/integration/soak.js $(HOURS) $(SEED)
 
 test-selfcheck: prepare ## break the driver's promises one by one: tests must fail each time
@@ -79,7 +79,7 @@ test-selfcheck: prepare ## break the driver's promises one by one: tests must fa
 unit: prepare ## the unit tests
 	@node $(harness)/run.js unit
 
-vm-test: prepare ## the scenarios in VMs, or one: SCENARIO=name
+vm-test: prepare ## the scenarios in VMs but install and reboot-dracut, or one: SCENARIO=name
 	@node $(harness)/run.js $(or $(SCENARIO:%=scenario:%),scenarios)
 
 vm-shell: prepare ## boot a VM with the payload: DISKS="name:MiB[:zero] ..." CMD="command" (without CMD: a shell)

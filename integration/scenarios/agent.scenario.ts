@@ -342,6 +342,8 @@ describe('the agent', () => {
     await vm.sh(`wipefs -qa ${spare}; echo ',,L' | sfdisk -q ${spare}; udevadm settle`);
     const part = `${spare}1`;
     await mountExt4(vm, part, '/p', '-b 4096');
+    // As LVM names its volumes.
+    await vm.sh(`mkdir /dev/group && ln -s ${part} /dev/group/volume`);
     const { blockDevices } = await api.call(HostServiceService.listBlockDevices, {});
     const find = (path: string): (typeof blockDevices)[number] => {
       const device = blockDevices.find((d) => d.path === path);
@@ -353,6 +355,7 @@ describe('the agent', () => {
       [partition.kind, partition.parent, partition.refusal],
       ['partition', spare, ''],
     );
+    assert.ok(partition.aliases.includes('/dev/group/volume'), partition.aliases.join());
     assert.match(find(spare).refusal, /no filesystem of it is mounted/);
     const { stableId: id } = partition;
     assert.match(id, /^PARTUUID=[0-9a-f]{8}-01$/);
@@ -364,7 +367,7 @@ describe('the agent', () => {
       refusal(status.NOT_FOUND, 'PATH_NOT_FOUND', /has the stable id/),
     );
     await destroy(snapshot.minor);
-    await vm.sh('umount /p');
+    await vm.sh('umount /p && rm -r /dev/group');
   });
 
   it('works when the module comes after it, and says what is missing until then', async () => {

@@ -146,7 +146,8 @@ class Origin {
   async setUp(): Promise<void> {
     await ioctl(this.vm, 'setup', this.device, `${this.directory}/cow1`, this.minor, cowMib);
     await this.vm.sh(
-      `${tests}/imagecheck extents ${this.directory}/cow1 > /tmp/first${this.minor} && cp --sparse=never ${this.image} ${this.copy}`,
+      `test "$(blockdev --getss ${this.image})" = "$(blockdev --getss ${this.device})" &&
+       ${tests}/imagecheck extents ${this.directory}/cow1 > /tmp/first${this.minor} && cp --sparse=never ${this.image} ${this.copy}`,
     );
   }
 

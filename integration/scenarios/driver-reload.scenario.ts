@@ -465,18 +465,20 @@ describe('a tracker that is announced before its filesystem is mounted', () => {
     await vm().sh('udevadm settle; dmsetup remove sized');
   });
 
-  it('fails when it was destroyed while the machine went down, and its COW file came back with a power failure', async () => {
-    const spare = await spareBlock('/t');
-    await vm().sh(
-      `mount -o remount,commit=600 /t && sync && insmod ${tests}/elio-test.ko hold_reboot=1
-       { until dmesg | grep -q 'the machine goes down'; do sleep 0.1; done; ${tests}/ioctl-tool destroy 0 && ${writeRaw(origin, spare)}; echo 0 > /sys/module/elio_test/parameters/hold_reboot; } < /dev/null > /dev/null 2>&1 &`,
-    );
-    await vm().reboot();
-    await loadDriver(vm());
-    await announce('snapshot');
-    await vm().sh(`mkdir -p /t && mount ${origin} /t && test -e /t/cow1`);
-    assert.equal((await info(vm(), 0)).error, -22);
-  });
+  for (const call of ['destroy', 'inc'] as const) {
+    it(`fails after ${call} while the machine went down, should its COW file come back with a power failure`, async () => {
+      const spare = await spareBlock('/t');
+      await vm().sh(
+        `mount -o remount,commit=600 /t && sync && insmod ${tests}/elio-test.ko hold_reboot=1
+       { until dmesg | grep -q 'the machine goes down'; do sleep 0.1; done; ${tests}/ioctl-tool ${call} 0 && ${writeRaw(origin, spare)}; echo 0 > /sys/module/elio_test/parameters/hold_reboot; } < /dev/null > /dev/null 2>&1 &`,
+      );
+      await vm().reboot();
+      await loadDriver(vm());
+      await announce('snapshot');
+      await vm().sh(`mkdir -p /t && mount ${origin} /t && test -e /t/cow1`);
+      assert.equal((await info(vm(), 0)).error, -22);
+    });
+  }
 
   it('fails when the power failed, since then its COW file was not closed', async () => {
     await ioctl(vm(), 'inc', 0);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { access, readdir, readFile, realpath } from 'node:fs/promises';
+import { access, readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
 const SYS_BLOCK = '/sys/class/block';
@@ -88,11 +88,24 @@ export async function partitionsOf(path: string): Promise<string[]> {
   return partitions;
 }
 
-/** Links to block devices below /dev/disk/by-* and /dev/mapper, by the path that they lead to. */
-export async function deviceAliases(): Promise<Map<string, string[]>> {
+/** Where links to block devices are: /dev/disk/by-*, /dev/mapper, /dev/md, and a directory of each volume group. */
+async function linkDirectories(): Promise<string[]> {
   const kinds = await readdir('/dev/disk').catch(() => []);
+  const { dev } = await stat('/dev');
+  const directories: string[] = [];
+  for (const entry of await readdir('/dev', { withFileTypes: true })) {
+    // The first two have a link for each number; other filesystems, such as /dev/shm, are not udev's.
+    if (!entry.isDirectory() || ['block', 'char', 'disk'].includes(entry.name)) continue;
+    const directory = join('/dev', entry.name);
+    if ((await stat(directory)).dev === dev) directories.push(directory);
+  }
+  return [...kinds.map((kind) => `/dev/disk/${kind}`), ...directories.sort()];
+}
+
+/** Links to block devices below /dev, by the path that they lead to. */
+export async function deviceAliases(): Promise<Map<string, string[]>> {
   const aliases = new Map<string, string[]>();
-  for (const directory of [...kinds.map((kind) => `/dev/disk/${kind}`), '/dev/mapper']) {
+  for (const directory of await linkDirectories()) {
     for (const name of (await readdir(directory).catch(() => [])).sort()) {
       const alias = join(directory, name);
       const path = await realpath(alias).catch(() => alias);
