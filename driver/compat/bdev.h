@@ -199,9 +199,10 @@ static inline void esnap_disk_forget(struct gendisk *disk)
 static inline bool esnap_disk_can_be_exchanged(struct gendisk *disk)
 {
 #if defined(HAVE_DISKSEQ)
-	bool renews_loops = LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0) ||
-			    (LINUX_VERSION_CODE >= KERNEL_VERSION(6, 1, 50) &&
-			     LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0));
+	bool renews_loops = LINUX_VERSION_MAJOR > 6 ||
+			    (LINUX_VERSION_MAJOR == 6 &&
+			     (LINUX_VERSION_PATCHLEVEL >= 5 ||
+			      (LINUX_VERSION_PATCHLEVEL == 1 && LINUX_VERSION_SUBLEVEL >= 50)));
 
 	return disk->major == NBD_MAJOR || (disk->major == LOOP_MAJOR && !renews_loops);
 #else

@@ -306,8 +306,9 @@ static int do_write_same(void)
 
 static int end_ftrace(void)
 {
-	void (*end)(void) = address_of("ftrace_kill");
+	void (*end)(void);
 
+	end = address_of("ftrace_kill");
 	if (IS_ERR(end))
 		return PTR_ERR(end);
 	end();
