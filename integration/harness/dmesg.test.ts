@@ -35,6 +35,13 @@ describe('findComplaint', () => {
     assert.equal(findComplaint(race('jbd2_journal_dirty_metadata')), undefined);
   });
 
+  it("leaves out that jbd2 takes away what it never made, and nobody else's like it", () => {
+    const log = (frame: string): string =>
+      `WARNING: CPU: 0 PID: 2521 at fs/proc/generic.c:734 remove_proc_entry+0x253/0x430\nCall Trace:\n ${frame}+0x10/0x20`;
+    assert.equal(findComplaint(log('jbd2_journal_destroy')), undefined);
+    assert.equal(findComplaint(log('esnap_proc_exit')), log('esnap_proc_exit'));
+  });
+
   it('lets the messages of an ordinary run pass', () => {
     const log = [
       'elastio_snap: loading out-of-tree module taints kernel.',
