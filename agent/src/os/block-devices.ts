@@ -97,7 +97,9 @@ async function linkDirectories(): Promise<string[]> {
     // The first two have a link for each number; other filesystems, such as /dev/shm, are not udev's.
     if (!entry.isDirectory() || ['block', 'char', 'disk'].includes(entry.name)) continue;
     const directory = join('/dev', entry.name);
-    if ((await stat(directory)).dev === dev) directories.push(directory);
+    // A volume group can have gone meanwhile.
+    const found = await stat(directory).catch(() => undefined);
+    if (found?.dev === dev) directories.push(directory);
   }
   return [...kinds.map((kind) => `/dev/disk/${kind}`), ...directories.sort()];
 }
