@@ -233,28 +233,24 @@ static int unlink_dentry(struct dentry *dentry)
 void esnap_cowfile_remove(struct esnap_cowfile *cf)
 {
 	struct super_block *sb;
-	int err = -EBUSY;
+	bool writes;
+	int err;
 
 	if (!cf->dentry)
 		return;
 	sb = cf->dentry->d_sb;
 	clear_flags(d_inode(cf->dentry));
 	/* A filesystem that somebody froze must not hold us up: leave the file. */
-	if (sb_start_write_trylock(sb)) {
-		err = unlink_dentry(cf->dentry);
-		/* The last reference frees the blocks, for which a frozen one would wait. */
-		if (!err) {
-			dput(cf->dentry);
-			cf->dentry = NULL;
-		}
-		sb_end_write(sb);
-	}
-	if (err) {
+	writes = sb_start_write_trylock(sb);
+	err = writes ? unlink_dentry(cf->dentry) : -EBUSY;
+	if (err)
 		pr_warn("COW file %pd2 could not be deleted (%d): delete it by hand\n",
 			cf->dentry, err);
-		dput(cf->dentry);
-		cf->dentry = NULL;
-	}
+	/* The last reference frees the blocks, for which a frozen one would wait. */
+	dput(cf->dentry);
+	cf->dentry = NULL;
+	if (writes)
+		sb_end_write(sb);
 }
 
 static int cut(struct esnap_cowfile *cf, u64 size)
