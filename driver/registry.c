@@ -89,8 +89,12 @@ int esnap_registry_claim(const struct esnap_tracker *t)
 	lockdep_assert_held(&esnap_outer_lock);
 	for (i = 0; i < esnap_max_devices; i++) {
 		other = minors[i];
-		if (!other || other->stopped || other->state & ELASTIO_SNAP_STATE_UNVERIFIED ||
+		if (!other || other->state & ELASTIO_SNAP_STATE_UNVERIFIED ||
 		    (t->dev != other->dev && !overlap(t, other)))
+			continue;
+		/* Whether reap() was here already is a matter of luck. */
+		esnap_tracker_reap(other);
+		if (other->stopped)
 			continue;
 		if (t->dev == other->dev)
 			pr_err("%s is tracked already\n", t->bdev_path);

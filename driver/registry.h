@@ -26,7 +26,7 @@ struct esnap_tracker *esnap_registry_find(struct block_device *bdev);
 
 /*
  * May a tracker be set up on the device of @t?  -EINVAL: another that is verified
- * has it, or some of its sectors.  Outer lock.
+ * and has not failed has it, or some of its sectors.  Outer lock; sleeps.
  */
 int esnap_registry_claim(const struct esnap_tracker *t);
 

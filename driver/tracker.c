@@ -444,7 +444,8 @@ int esnap_destroy(unsigned int minor)
 	int err;
 
 	mutex_lock(&esnap_outer_lock);
-	err = get_tracker(minor, &t);
+	/* Who waits for the image holds no filesystem: umount(8) would return before its end. */
+	err = get_tracker_at_rest(minor, &t);
 	if (!err) {
 		sb = esnap_tracker_hold(t);
 		err = t->image ? esnap_image_claim(t->image) : 0;

@@ -140,6 +140,21 @@ describe('the end of a tracked filesystem', () => {
     await checkLeftFile('snapshot');
   });
 
+  it('has come when umount returns, although a call waits for the image to be closed', async () => {
+    await bringTo('snapshot');
+    await vm().sh(
+      `exec 9< /dev/elastio-snap0
+       { until test -e /tmp/unmounted; do ${tests}/ioctl-tool destroy 0; done; } < /dev/null > /tmp/refused 2>&1 &
+       until grep -q EBUSY /tmp/refused; do sleep 0.1; done
+       umount /t; ${tests}/ioctl-tool info 0 > /tmp/info; touch /tmp/unmounted; wait`,
+    );
+    const { state } = JSON.parse(await vm().sh('cat /tmp/info')) as { state: number };
+    assert.equal(state, states.dormantSnapshot);
+    await checkTracker('snapshot');
+    await checkOrigin();
+    await checkLeftFile('snapshot');
+  });
+
   it('comes while programs write, without a complaint of the kernel', async () => {
     for (let round = 0; round < 5; round += 1) {
       await bringTo(round % 2 === 0 ? 'snapshot' : 'incremental');
