@@ -8,7 +8,10 @@
  * replay it again: while there is one to replay, that one is looked at, too.
  * XFS need not write its superblock, but every transaction moves the head of its
  * log, and every mount writes records that tell where the tail is from the head
- * on: others than the mount before, as the log has moved since.
+ * on: others than the mount before, as the log has moved since.  xfs_repair does
+ * neither, but makes the headers of all allocation groups anew, without the number
+ * of the log's record that a mounted filesystem writes into them.  It wants a clean
+ * log.  With one that is not they may still be on their way to the disk.
  */
 #include <linux/bio.h>
 #include <linux/blkdev.h>
@@ -35,6 +38,12 @@
 #define XFS_SUPER_SIZE 512
 #define XFS_MAGIC 0x58465342
 #define XFS_LOG_MAGIC 0xfeedbabe
+#define XFS_LOG_HEADER_SPAN 32768
+/* The headers and the data of a record of the log, at most. */
+#define XFS_LOG_MAX_RECORD (8 + (256 << 10) / SECTOR_SIZE)
+#define XFS_LOG_UNMOUNT 0x20
+/* More are too many to be read while somebody waits for an unmount. */
+#define XFS_MAX_GROUPS 2048
 
 /* Not a secret: a digest that every kernel has. */
 static const siphash_key_t key = { { 0x656c696f2d736e61ULL, 0x7066696e67657270ULL } };
@@ -61,13 +70,17 @@ static int read_block(const struct reader *r, u64 sector)
 
 /* --- XFS ------------------------------------------------------------------- */
 
-/* Where the log is, as the superblock of XFS tells, in sectors. */
-struct xfs_log {
-	u64 start;
-	u64 nr;
+/* Where things are, as the superblock of XFS tells, in sectors. */
+struct xfs_layout {
+	u64 log;
+	u64 nr_log;
+	u64 group;
+	u32 nr_groups;
+	/* The filesystem's own sector. */
+	u32 unit;
 };
 
-static bool xfs_log_of(const void *super, struct xfs_log *log)
+static bool xfs_layout_of(const void *super, struct xfs_layout *xfs)
 {
 	u64 block = be64_to_cpup(super + 48);
 	u32 ag_blocks = be32_to_cpup(super + 84);
@@ -79,24 +92,32 @@ static bool xfs_log_of(const void *super, struct xfs_log *log)
 	/* A log on another device says nothing about this one. */
 	if (!block || block_log < SECTOR_SHIFT || block_log > 16 || ag_log > 31)
 		return false;
-	log->start = ((block >> ag_log) * ag_blocks + (block & ((1ULL << ag_log) - 1)))
-		     << to_sectors;
-	log->nr = (u64)nr << to_sectors;
-	return log->nr >= 2;
+	xfs->log = ((block >> ag_log) * ag_blocks + (block & ((1ULL << ag_log) - 1)))
+		   << to_sectors;
+	xfs->nr_log = (u64)nr << to_sectors;
+	xfs->group = (u64)ag_blocks << to_sectors;
+	xfs->nr_groups = be32_to_cpup(super + 88);
+	xfs->unit = be16_to_cpup(super + 102) >> SECTOR_SHIFT;
+	return xfs->nr_log >= 2 && xfs->nr_groups <= XFS_MAX_GROUPS;
+}
+
+/* A sector of the log, or an error. */
+static const void *log_sector(const struct reader *r, const struct xfs_layout *xfs, u64 sector)
+{
+	u64 offset = sector % ELASTIO_SNAP_BLOCK_SECTORS;
+	int err = read_block(r, xfs->log + sector - offset);
+
+	return err ? ERR_PTR(err) : page_address(r->page) + (offset << SECTOR_SHIFT);
 }
 
 /* The number of the round in which a sector of the log was written, and a digest of it. */
-static int log_sector(const struct reader *r, const struct xfs_log *log, u64 sector, u32 *cycle,
-		      u64 *digest)
+static int log_cycle(const struct reader *r, const struct xfs_layout *xfs, u64 sector, u32 *cycle,
+		     u64 *digest)
 {
-	u64 offset = sector % ELASTIO_SNAP_BLOCK_SECTORS;
-	const void *data;
-	int err;
+	const void *data = log_sector(r, xfs, sector);
 
-	err = read_block(r, log->start + sector - offset);
-	if (err)
-		return err;
-	data = page_address(r->page) + (offset << SECTOR_SHIFT);
+	if (IS_ERR(data))
+		return PTR_ERR(data);
 	*cycle = be32_to_cpup(data);
 	if (*cycle == XFS_LOG_MAGIC)
 		*cycle = be32_to_cpup(data + 4);
@@ -108,24 +129,20 @@ static int log_sector(const struct reader *r, const struct xfs_log *log, u64 sec
  * The log is a ring; each time around its sectors get the next number.  So the
  * head is where the number of the first sector ends.
  */
-static int xfs_fingerprint(const struct reader *r, u64 *fingerprint)
+static int xfs_log_digest(const struct reader *r, const struct xfs_layout *xfs, u64 *head,
+			  u64 *result)
 {
-	u64 super = siphash(page_address(r->page), XFS_SUPER_SIZE, &key);
-	u64 low = 0, high, before, at, digest;
-	struct xfs_log log;
+	u64 low = 0, high = xfs->nr_log, before, at, digest;
 	u32 first, cycle;
 	int err;
 
-	if (!xfs_log_of(page_address(r->page), &log))
-		return 0;
-	err = log_sector(r, &log, 0, &first, &before);
+	err = log_cycle(r, xfs, 0, &first, &before);
 	if (err)
 		return err;
-	high = log.nr;
 	while (high - low > 1) {
 		u64 mid = low + (high - low) / 2;
 
-		err = log_sector(r, &log, mid, &cycle, &digest);
+		err = log_cycle(r, xfs, mid, &cycle, &digest);
 		if (err)
 			return err;
 		if (cycle == first) {
@@ -135,11 +152,79 @@ static int xfs_fingerprint(const struct reader *r, u64 *fingerprint)
 			high = mid;
 		}
 	}
-	err = log_sector(r, &log, high % log.nr, &cycle, &at);
+	*head = high % xfs->nr_log;
+	err = log_cycle(r, xfs, *head, &cycle, &at);
+	*result = siphash_3u64((u64)first << 32 | high, before, at, &key);
+	return err;
+}
+
+/* 1: the last record of the log says that the filesystem was unmounted. */
+static int xfs_log_is_clean(const struct reader *r, const struct xfs_layout *xfs, u64 head)
+{
+	u64 limit = min_t(u64, xfs->nr_log, XFS_LOG_MAX_RECORD);
+	const void *data;
+	u64 back;
+
+	for (back = 1; back <= limit; back++) {
+		u64 sector = (head + xfs->nr_log - back) % xfs->nr_log;
+		u32 nr = 1, size;
+
+		data = log_sector(r, xfs, sector);
+		if (IS_ERR(data))
+			return PTR_ERR(data);
+		if (be32_to_cpup(data) != XFS_LOG_MAGIC)
+			continue;
+		if (be32_to_cpup(data + 40) != 1)
+			return 0;
+		size = be32_to_cpup(data + 320);
+		if (be32_to_cpup(data + 8) & 2 && size > XFS_LOG_HEADER_SPAN)
+			nr = DIV_ROUND_UP(size, XFS_LOG_HEADER_SPAN);
+		data = log_sector(r, xfs, (sector + nr) % xfs->nr_log);
+		if (IS_ERR(data))
+			return PTR_ERR(data);
+		return !!(*(const u8 *)(data + 9) & XFS_LOG_UNMOUNT);
+	}
+	return 0;
+}
+
+/* Of the headers of free space and inodes of each group. */
+static int xfs_groups_digest(const struct reader *r, const struct xfs_layout *xfs, u64 *digest)
+{
+	unsigned int header;
+	u32 i;
+	int err;
+
+	for (i = 0; i < xfs->nr_groups; i++) {
+		for (header = 1; header <= 2; header++) {
+			err = read_block(r, i * xfs->group + header * xfs->unit);
+			if (err)
+				return err;
+			*digest = siphash_2u64(*digest, siphash(page_address(r->page), SECTOR_SIZE,
+								&key), &key);
+		}
+	}
+	return 0;
+}
+
+static int xfs_fingerprint(const struct reader *r, u64 *fingerprint)
+{
+	u64 super = siphash(page_address(r->page), XFS_SUPER_SIZE, &key);
+	struct xfs_layout xfs;
+	u64 head, log, digest;
+	int err;
+
+	if (!xfs_layout_of(page_address(r->page), &xfs))
+		return 0;
+	err = xfs_log_digest(r, &xfs, &head, &log);
 	if (err)
 		return err;
-	*fingerprint = siphash_4u64(super, (u64)first << 32 | high, before, at, &key);
-	return 0;
+	digest = siphash_2u64(super, log, &key);
+	err = xfs_log_is_clean(r, &xfs, head);
+	if (err > 0)
+		err = xfs_groups_digest(r, &xfs, &digest);
+	if (!err)
+		*fingerprint = digest;
+	return err;
 }
 
 /* --- ext2, ext3, ext4 ------------------------------------------------------ */

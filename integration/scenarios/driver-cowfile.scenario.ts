@@ -199,6 +199,29 @@ describe('the COW file', () => {
     await vm().sh('umount /t');
   });
 
+  it('is not taken up again where XFS was repaired while nobody saw it, be it for the second time', async () => {
+    await vm().sh('modprobe xfs');
+    await mountXfs(vm(), origin, '/t');
+    for (const cow of ['/cow1', '/cow2']) {
+      await ioctl(vm(), 'setup', origin, `/t${cow}`, 0, 16);
+      await ioctl(vm(), 'inc', 0);
+      for (const [work, expected] of [
+        ['', 0],
+        [`xfs_repair ${origin}`, -116],
+      ] as const) {
+        await vm().sh(
+          `for i in $(seq 20); do echo $RANDOM > /t/file$i; done; umount /t; rmmod elastio-snap; ${work}`,
+        );
+        await loadDriver(vm());
+        await ioctl(vm(), 'reload-inc', origin, cow, 0);
+        await vm().sh(`mount ${origin} /t`);
+        assert.equal((await info(vm(), 0)).error, expected, work);
+      }
+      await ioctl(vm(), 'destroy', 0);
+    }
+    await vm().sh('umount /t');
+  });
+
   // On ext2 and ext3 what is saved could be read in it.
   it('is private where a file that was there is taken, and is not taken from who reads it', async () => {
     await mountExt4(vm(), origin, '/t', '-b 4096');
