@@ -447,6 +447,11 @@ static char *path_from_root(struct dentry *dentry)
 	return copy ?: ERR_PTR(-ENOMEM);
 }
 
+char *esnap_cowfile_path(const struct esnap_cowfile *cf)
+{
+	return cf->dentry ? path_from_root(cf->dentry) : NULL;
+}
+
 int esnap_cowfile_create(struct esnap_cowfile *cf, const char *path,
 			 struct super_block *sb, u64 size, u64 nr_sectors,
 			 const struct esnap_header *header,

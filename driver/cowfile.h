@@ -31,6 +31,9 @@ struct file_system_type *esnap_cowfile_fs_type(unsigned int i);
 /* Was the filesystem mounted without the recovery that it may need? */
 bool esnap_cowfile_unrecovered(struct super_block *sb);
 
+/* Its path from the filesystem's root as it is now, kmalloced; NULL: not pinned; or an error. */
+char *esnap_cowfile_path(const struct esnap_cowfile *cf);
+
 /*
  * Creates (or takes over) the file at @path, which must be on @sb, gives it
  * @size bytes and a header, pins it and maps its extents, all of which must lie

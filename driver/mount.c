@@ -2,6 +2,7 @@
 /* What the end and the beginning of a filesystem mean for its trackers. */
 #include <linux/blkdev.h>
 #include <linux/fs.h>
+#include <linux/slab.h>
 
 #include "activate.h"
 #include "image.h"
@@ -17,6 +18,19 @@ static bool is_on(const struct esnap_tracker *t, const struct super_block *sb)
 	return t->phase == ESNAP_ACTIVE && t->sb == sb;
 }
 
+/* A directory above the COW file may have been renamed: it is looked for at the mount. */
+static void renew_path(struct esnap_epoch *ep)
+{
+	char *path = esnap_cowfile_path(&ep->cowfile);
+
+	if (IS_ERR_OR_NULL(path))
+		return;
+	mutex_lock(&esnap_inner_lock);
+	swap(ep->cow_path, path);
+	mutex_unlock(&esnap_inner_lock);
+	kfree(path);
+}
+
 /*
  * The pins must be gone before the filesystem looks for busy inodes.  Nobody can
  * reach the file any more, and the device is the filesystem's until the end of
@@ -26,8 +40,10 @@ void esnap_mount_before_shutdown(struct super_block *sb)
 {
 	struct esnap_tracker *t;
 
-	while ((t = esnap_tracker_take(is_on, sb, 0)))
+	while ((t = esnap_tracker_take(is_on, sb, 0))) {
+		renew_path(t->current_epoch);
 		esnap_cowfile_unpin(&t->current_epoch->cowfile);
+	}
 }
 
 /* Nothing of ours is on its way to or from the origin when this returns. */

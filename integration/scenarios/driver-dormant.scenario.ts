@@ -243,6 +243,17 @@ describe('a tracker whose filesystem is unmounted', () => {
     await vm().sh(`umount /b && ${disconnect}; rm /tmp/content && modprobe -r nbd`);
   });
 
+  it('finds its COW file again in a directory that was renamed', async () => {
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh('mkdir /t/a');
+    await ioctl(vm(), 'setup', origin, '/t/a/cow', 0, cowMib);
+    await vm().sh(`mv /t/a /t/b && umount /t && mount ${origin} /t`);
+    const { error, cow } = await info(vm(), 0);
+    assert.deepEqual([await state(), error, cow], [states.snapshot, 0, '/b/cow']);
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh('! test -e /t/b/cow');
+  });
+
   it('fails when its COW file has a hole', async () => {
     await vm().sh(
       `umount /t && debugfs -w -R 'punch /cow1 2048 2048' ${origin} && mount ${origin} /t`,
