@@ -161,6 +161,9 @@ static void put_read(struct image_read *rd)
 		return;
 	}
 	if (reads_as_zeros(img->epoch, rd->status)) {
+		/* Before the reader has them: whoever asks then must see that they are no data. */
+		esnap_fail(img->epoch, blk_status_to_errno(rd->status),
+			   "its image cannot be read, and shows zeros now");
 		fill(rd, 0, NULL, rd->iter.bi_size);
 		rd->status = BLK_STS_OK;
 	}

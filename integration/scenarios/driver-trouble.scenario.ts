@@ -96,6 +96,23 @@ describe('an origin in trouble', () => {
     await tearDown();
   });
 
+  it('shows zeros where it cannot be read, when errors are to be ignored, and its snapshot has failed then', async () => {
+    await setUp();
+    await ioctl(vm(), 'destroy', 0);
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 16, 0, 1);
+    await trouble('/t/old', 'error');
+    const [first = ''] = (await vm().sh(`${tests}/imagecheck extents /t/old`)).split(' ');
+    await vm().sh(
+      `dd if=${image} of=/tmp/read bs=64k skip=$((${first} * 512)) iflag=direct,skip_bytes count=1 status=none && cmp -n 65536 /tmp/read /dev/zero`,
+    );
+    const { state, error } = await info(vm(), 0);
+    assert.deepEqual([state, error], [3, -5]);
+    await vm().sh('dmesg | grep "elastio-snap: snapshot 0 .*failed (-5)"');
+    await endTrouble();
+    await vm().sh(`${makeNew} && ${overwrite}`);
+    await tearDown();
+  });
+
   /** The one disk of scsi_debug. */
   async function scsiDisk(parameters: string): Promise<string> {
     await vm().sh(`modprobe scsi_debug dev_size_mb=48 ${parameters} && udevadm settle`);
@@ -210,6 +227,27 @@ describe('an origin in trouble', () => {
        { ${tests}/ioctl-tool inc 0 > /tmp/inc; } < /dev/null 2>&1 &
        sleep 3; dmsetup resume troubled && wait && grep -x ok /tmp/inc`,
     );
+    await tearDown();
+  });
+
+  it('stops answering while a call waits for it: another snapshot that fails meanwhile does not keep its device', async () => {
+    await setUp();
+    await ioctl(vm(), 'inc', 0);
+    await mountExt4(vm(), copy, '/c', '-b 4096');
+    await ioctl(vm(), 'setup', copy, '/c/cow', 1, 4);
+    await vm().sh(
+      `dd if=/dev/zero of=/t/new bs=1M count=1 status=none && dmsetup suspend --nolockfs troubled
+       { ${tests}/ioctl-tool snap /t/cow2 0 16 > /tmp/snap; } < /dev/null 2>&1 & sleep 1
+       { ${tests}/ioctl-tool setup ${copy} /c/cow2 2 4 > /tmp/again; } < /dev/null 2>&1 & sleep 1
+       for n in 1 2; do dd if=/dev/zero of=/c/zeros bs=1M count=8 oflag=direct status=none; done`,
+    );
+    assert.equal((await info(vm(), 1)).error, -27);
+    await vm().sh(
+      'test ! -s /tmp/snap -a ! -s /tmp/again && dmsetup resume troubled && until test -s /tmp/snap -a -s /tmp/again; do sleep 0.1; done',
+    );
+    assert.equal(await vm().sh('cat /tmp/snap /tmp/again'), 'ok\nok\n');
+    for (const minor of [1, 2]) await ioctl(vm(), 'destroy', minor);
+    await vm().sh(`umount /c && e2fsck -fn ${copy}`);
     await tearDown();
   });
 
