@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* A bitmap of an origin's blocks whose pages appear on demand. */
+/*
+ * A bitmap of an origin's blocks whose pages appear on demand.
+ *
+ * Bits are set while others look for them.  Who must not miss one that was set
+ * before has a barrier in front of the search.
+ */
 #include <linux/bitops.h>
-#include <linux/gfp.h>
+#include <linux/compiler.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
 
@@ -33,7 +38,7 @@ static unsigned long *page_of(const struct esnap_bitmap *bm, u64 bit)
 	return smp_load_acquire(&bm->pages[bit / ESNAP_BITS_PER_PAGE]);
 }
 
-int esnap_bitmap_prepare(struct esnap_bitmap *bm, u64 first, u64 last)
+int esnap_bitmap_prepare(struct esnap_bitmap *bm, u64 first, u64 last, gfp_t gfp)
 {
 	unsigned long i;
 
@@ -42,9 +47,7 @@ int esnap_bitmap_prepare(struct esnap_bitmap *bm, u64 first, u64 last)
 
 		if (READ_ONCE(bm->pages[i]))
 			continue;
-		/* May reclaim, but neither waits for I/O nor tries for ever. */
-		page = __get_free_page(GFP_NOIO | __GFP_HIGH | __GFP_ZERO |
-				       __GFP_NORETRY | __GFP_NOWARN);
+		page = __get_free_page(gfp | __GFP_ZERO);
 		if (!page)
 			return -ENOMEM;
 		/*
@@ -97,7 +100,8 @@ u64 esnap_bitmap_next_zero(const struct esnap_bitmap *bm, u64 first, u64 last)
 
 		if (!page)
 			return first;
-		bit = find_next_zero_bit(page, end, first - base);
+		/* A bit that is set meanwhile may be seen or not. */
+		bit = data_race(find_next_zero_bit(page, end, first - base));
 		if (bit < end)
 			return base + bit;
 		first = base + end;
@@ -115,7 +119,8 @@ u64 esnap_bitmap_next_set(const struct esnap_bitmap *bm, u64 first, u64 last)
 		unsigned long *page = page_of(bm, first);
 
 		if (page) {
-			u64 bit = find_next_bit(page, end, first - base);
+			/* A bit that is set meanwhile may be seen or not. */
+			u64 bit = data_race(find_next_bit(page, end, first - base));
 
 			if (bit < end)
 				return base + bit;

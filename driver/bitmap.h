@@ -2,6 +2,7 @@
 #ifndef ESNAP_BITMAP_H
 #define ESNAP_BITMAP_H
 
+#include <linux/gfp.h>
 #include <linux/types.h>
 
 #include "esnap.h"
@@ -24,11 +25,14 @@ int esnap_bitmap_init(struct esnap_bitmap *bm, u64 nr_bits);
 /* May sleep; no reader may be left. */
 void esnap_bitmap_free(struct esnap_bitmap *bm);
 
+/* May reclaim, but neither waits for I/O nor tries for ever. */
+#define ESNAP_BITMAP_GFP (GFP_NOIO | __GFP_HIGH | __GFP_NORETRY | __GFP_NOWARN)
+
 /*
- * Make the pages of the bits first..last.  Does not sleep for memory; -ENOMEM
- * when there is none.  Several callers and readers may run at a time.
+ * Make the pages of the bits first..last; -ENOMEM when there is no memory.
+ * Several callers and readers may run at a time.
  */
-int esnap_bitmap_prepare(struct esnap_bitmap *bm, u64 first, u64 last);
+int esnap_bitmap_prepare(struct esnap_bitmap *bm, u64 first, u64 last, gfp_t gfp);
 
 /* Do the pages of first..last exist?  Any context. */
 bool esnap_bitmap_is_prepared(const struct esnap_bitmap *bm, u64 first, u64 last);

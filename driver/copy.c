@@ -98,7 +98,8 @@ static bool hits_store(struct esnap_tracker *t, struct esnap_epoch *ep, struct b
  */
 static int unseal(struct esnap_epoch *ep, struct bio *bio)
 {
-	switch (READ_ONCE(ep->seal)) {
+	/* Pairs with esnap_seal_done(): what it closed with is seen. */
+	switch (smp_load_acquire(&ep->seal)) {
 	case ESNAP_OPEN:
 		return 0;
 	case ESNAP_CLOSING:
@@ -123,8 +124,11 @@ static enum verdict admit(struct esnap_tracker *t, struct esnap_epoch *ep, struc
 	if (mode == ESNAP_SNAPSHOT && !READ_ONCE(ep->settled))
 		return BLOCKED;
 	into_store = mode != ESNAP_WINDOW && hits_store(t, ep, bio);
-	/* What is a change must wait for the COW file not to say that it is complete. */
-	if (READ_ONCE(ep->seal) != ESNAP_OPEN &&
+	/*
+	 * What is a change must wait for the COW file not to say that it is complete.
+	 * Pairs with esnap_seal_done(): what was loaded is seen.
+	 */
+	if (smp_load_acquire(&ep->seal) != ESNAP_OPEN &&
 	    (into_store || esnap_bitmap_next_zero(bm, first, last) <= last))
 		err = unseal(ep, bio);
 	if (err == -EAGAIN)
@@ -138,7 +142,7 @@ static enum verdict admit(struct esnap_tracker *t, struct esnap_epoch *ep, struc
 		return ADMITTED;
 	}
 	if (mode != ESNAP_SNAPSHOT) {
-		err = esnap_bitmap_prepare(bm, first, last);
+		err = esnap_bitmap_prepare(bm, first, last, esnap_copy_gfp(&t->copy));
 		if (err && t->copy.saves_own)
 			return BLOCKED;
 		if (err)

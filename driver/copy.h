@@ -7,8 +7,10 @@
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
+#include "bitmap.h"
 #include "esnap.h"
 #include "read.h"
+#include "save.h"
 
 struct esnap_epoch;
 struct esnap_tracker;
@@ -71,6 +73,15 @@ void esnap_copy_queue(struct esnap_tracker *t, struct bio_list *bios);
  * submission of the bios could.
  */
 bool esnap_copy_run_own(struct esnap_tracker *t, struct bio_list *bios);
+
+/*
+ * With what to allocate what the worker can allocate, too: a program that saves for
+ * itself must not be throttled by reclaim, which may wait for what it has locked.
+ */
+static inline gfp_t esnap_copy_gfp(const struct esnap_copy *c)
+{
+	return c->saves_own ? ESNAP_SAVE_GFP : ESNAP_BITMAP_GFP;
+}
 
 /* Look again at what is held: the state has changed.  Any context. */
 void esnap_copy_kick(struct esnap_tracker *t);

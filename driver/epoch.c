@@ -197,8 +197,10 @@ int esnap_epoch_publish(struct esnap_epoch *ep, unsigned int slot, struct super_
 		err = -EBUSY;
 	/* A nested freeze does not do it. */
 	sync_blockdev(bdev);
-	if (!err && cmpxchg(&ep->mode, ESNAP_WINDOW, ESNAP_SNAPSHOT) != ESNAP_WINDOW)
-		err = ep->error;
+	if (!err && cmpxchg(&ep->mode, ESNAP_WINDOW, ESNAP_SNAPSHOT) != ESNAP_WINDOW) {
+		smp_rmb(); /* pairs with esnap_fail(): the error comes before the mode */
+		err = READ_ONCE(ep->error);
+	}
 	/* Every write from here on is held if it must be. */
 	synchronize_rcu_expedited();
 	WRITE_ONCE(ep->settled, true);
@@ -297,7 +299,7 @@ void esnap_epoch_mark_store_of(struct esnap_epoch *ep, const struct esnap_epoch 
 		u64 first = e->disk_sector >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
 		u64 last = (e->disk_sector + e->nr_sectors - 1) >> ESNAP_SECTOR_TO_BLOCK_SHIFT;
 
-		if (esnap_bitmap_prepare(bm, first, last)) {
+		if (esnap_bitmap_prepare(bm, first, last, ESNAP_BITMAP_GFP)) {
 			esnap_fail(ep, -ENOMEM, "no memory for the change bitmap");
 			return;
 		}
@@ -338,7 +340,7 @@ void esnap_fail(struct esnap_epoch *ep, int error, const char *why)
 	int former = cmpxchg(&ep->error, 0, error);
 
 	/*
-	 * A full barrier: see esnap_epoch_unpublish().  Whoever comes second must
+	 * Full barriers: see esnap_epoch_unpublish().  Whoever comes second must
 	 * not find the former mode, although the first is still on its way here.
 	 */
 	xchg(&ep->mode, ESNAP_PASS);

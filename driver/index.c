@@ -111,7 +111,8 @@ int esnap_index_merge_window(struct esnap_index *idx)
 
 	for (block = esnap_bitmap_next_set(&idx->changes.window, 0, last); block <= last;
 	     block = esnap_bitmap_next_set(&idx->changes.window, block + 1, last)) {
-		int err = esnap_bitmap_prepare(&idx->changes.changed, block, block);
+		int err = esnap_bitmap_prepare(&idx->changes.changed, block, block,
+					       ESNAP_BITMAP_GFP);
 
 		if (err)
 			return err;
@@ -517,7 +518,7 @@ static int load_entry(struct esnap_index *idx, bool mapping, u64 block, u64 entr
 	if (block >= idx->changes.nr_blocks ||
 	    (mapping && (saved ? entry >= end : entry != ELASTIO_SNAP_ENTRY_CHANGED)))
 		return -EINVAL;
-	err = esnap_bitmap_prepare(bm, block, block);
+	err = esnap_bitmap_prepare(bm, block, block, ESNAP_BITMAP_GFP);
 	if (!err)
 		esnap_index_mark(idx, bm, block, block);
 	return err;

@@ -229,12 +229,12 @@ static void watchdog(struct work_struct *work)
 			busy |= watch_reads(ep);
 	}
 	if (busy)
-		schedule_delayed_work(&t->land.watchdog, TIMEOUT / 4);
+		queue_delayed_work(t->land.wq, &t->land.watchdog, TIMEOUT / 4);
 }
 
 void esnap_land_watch(struct esnap_tracker *t)
 {
-	schedule_delayed_work(&t->land.watchdog, TIMEOUT);
+	queue_delayed_work(t->land.wq, &t->land.watchdog, TIMEOUT);
 }
 
 void esnap_land_add(struct esnap_save *save)
@@ -279,7 +279,8 @@ int esnap_land_init(struct esnap_tracker *t)
 	INIT_DELAYED_WORK(&land->watchdog, watchdog);
 	for (i = 0; i < ESNAP_NR_BATCHES; i++)
 		land->batches[i].sio.done = end_batch;
-	land->wq = alloc_workqueue("esnap_store%u", ESNAP_WORKER_FLAGS, 1, t->minor);
+	/* The watchdog must run beside a worker whose device does not answer. */
+	land->wq = alloc_workqueue("esnap_store%u", ESNAP_WORKER_FLAGS, 2, t->minor);
 	return land->wq ? 0 : -ENOMEM;
 }
 

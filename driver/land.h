@@ -24,7 +24,7 @@ struct esnap_batch {
 	bool busy;
 };
 
-/* The store worker of a tracker, and all that it needs. */
+/* The store worker of a tracker, its watchdog, and all that they need. */
 struct esnap_land {
 	struct workqueue_struct *wq;
 	struct delayed_work work;

@@ -146,7 +146,8 @@ static struct esnap_save *start_save(struct esnap_epoch *ep, struct bio *held, u
 		return ERR_PTR(READ_ONCE(ep->parked) ? -ENOMEM : -EAGAIN);
 	nr = min3(nr, (u32)ESNAP_RUN_BLOCKS, (u32)(limit - used));
 	nr = min_t(u64, nr, max_t(u64, room, 1));
-	if (esnap_bitmap_prepare(&ep->index.changes.changed, first, first + nr - 1))
+	if (esnap_bitmap_prepare(&ep->index.changes.changed, first, first + nr - 1,
+				 esnap_copy_gfp(&t->copy)))
 		return ERR_PTR(-ENOMEM);
 	if (!room) {
 		/* What still fits is saved to the last block before the end. */
