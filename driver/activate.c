@@ -252,7 +252,7 @@ static int take_over(struct activation *a)
 		return refuse(a, err, err == -EFBIG ? "the COW file is full" :
 						      "its COW file cannot be taken up again");
 	if (image)
-		t->image = image;
+		smp_store_release(&t->image, image); /* pairs with get_tracker_at_rest() */
 	WRITE_ONCE(ep->parked, false);
 	esnap_copy_kick(t);
 	return 0;
@@ -318,7 +318,7 @@ void esnap_activate(struct esnap_tracker *t, struct super_block *sb)
 		.t = t,
 		.ep = t->current_epoch,
 		.sb = sb,
-		.unverified = t->state & ELASTIO_SNAP_STATE_UNVERIFIED,
+		.unverified = esnap_tracker_is_unverified(t),
 	};
 	int err;
 

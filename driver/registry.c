@@ -68,7 +68,7 @@ struct esnap_tracker *esnap_registry_find(struct block_device *bdev)
 	assert_locked();
 	for (i = 0; i < esnap_max_devices; i++)
 		if (minors[i] && !minors[i]->stopped &&
-		    !(minors[i]->state & ELASTIO_SNAP_STATE_UNVERIFIED) &&
+		    !esnap_tracker_is_unverified(minors[i]) &&
 		    minors[i]->dev == bdev->bd_dev)
 			return minors[i];
 	return NULL;
@@ -89,7 +89,7 @@ int esnap_registry_claim(const struct esnap_tracker *t)
 	lockdep_assert_held(&esnap_outer_lock);
 	for (i = 0; i < esnap_max_devices; i++) {
 		other = minors[i];
-		if (!other || other->state & ELASTIO_SNAP_STATE_UNVERIFIED ||
+		if (!other || esnap_tracker_is_unverified(other) ||
 		    (t->dev != other->dev && !overlap(t, other)))
 			continue;
 		/* Whether reap() was here already is a matter of luck. */

@@ -38,11 +38,10 @@ static bool is_same_origin(const struct esnap_tracker *t, dev_t dev, u64 fingerp
 static bool recorded_in_vain(const struct esnap_tracker *t)
 {
 	const struct esnap_epoch *ep = t->current_epoch;
-	bool unverified = t->state & ELASTIO_SNAP_STATE_UNVERIFIED;
 
 	/* The COW file of an active tracker goes; that of a dormant one is unclean. */
 	return READ_ONCE(ep->error) || t->stale ||
-	       (unverified && atomic64_read(&ep->index.nr_changed));
+	       (esnap_tracker_is_unverified(t) && atomic64_read(&ep->index.nr_changed));
 }
 
 /* Did changes of its origin come before it that its COW file does not know of? */

@@ -112,7 +112,7 @@ int esnap_seal(struct esnap_epoch *ep)
 
 void esnap_seal_done(struct esnap_epoch *ep, enum esnap_seal seal)
 {
-	WRITE_ONCE(ep->seal, seal);
+	smp_store_release(&ep->seal, seal); /* pairs with unseal() and admit() */
 	esnap_copy_kick(ep->tracker);
 }
 

@@ -30,7 +30,7 @@ void esnap_tracker_info(const struct esnap_tracker *t, struct elastio_snap_info 
 	strscpy(info->cow, ep->cow_path, sizeof(info->cow));
 	strscpy(info->bdev, t->bdev_path, sizeof(info->bdev));
 	info->ignore_errors = t->ignore_errors;
-	if (t->state & ELASTIO_SNAP_STATE_UNVERIFIED)
+	if (esnap_tracker_is_unverified(t))
 		return;
 	info->cow_size = ep->cowfile.size;
 	info->seqid = ep->seqid;
@@ -52,7 +52,9 @@ static void stop(struct esnap_tracker *t, struct super_block *sb)
 
 	if (t->stopped)
 		return;
+	mutex_lock(&esnap_inner_lock);
 	t->stopped = true;
+	mutex_unlock(&esnap_inner_lock);
 	/* Or else the file could come back with a power failure, and be believed. */
 	if (sb && esnap_seal_open(ep))
 		pr_warn("COW file %s says still that it is complete\n", ep->cow_path);
@@ -334,7 +336,7 @@ static int changes(struct esnap_tracker *t, struct elastio_snap_changes_params *
 	/* An activation in progress sets what is compared here. */
 	mutex_lock(&esnap_inner_lock);
 	c = changes_since(t, p->seqid);
-	if (t->state & ELASTIO_SNAP_STATE_UNVERIFIED ||
+	if (esnap_tracker_is_unverified(t) ||
 	    memcmp(t->current_epoch->uuid, p->uuid, sizeof(p->uuid)))
 		c = NULL;
 	mutex_unlock(&esnap_inner_lock);
@@ -360,10 +362,13 @@ static int get_tracker(unsigned int minor, struct esnap_tracker **t)
 static int get_tracker_at_rest(unsigned int minor, struct esnap_tracker **t)
 {
 	int err = get_tracker(minor, t);
+	struct esnap_image *image;
 
 	if (err)
 		return err;
-	return !(*t)->image || esnap_image_wait_closed((*t)->image) ? 0 : -EBUSY;
+	/* Pairs with the activation, which an ioctl does not keep away here. */
+	image = smp_load_acquire(&(*t)->image);
+	return !image || esnap_image_wait_closed(image) ? 0 : -EBUSY;
 }
 
 int esnap_setup(const struct esnap_setup *s)

@@ -101,6 +101,12 @@ static inline bool esnap_tracker_is_snapshot(const struct esnap_tracker *t)
 	return READ_ONCE(t->state) & ELASTIO_SNAP_STATE_SNAPSHOT;
 }
 
+/* Was it announced, and its filesystem not mounted since?  Outer or inner lock. */
+static inline bool esnap_tracker_is_unverified(const struct esnap_tracker *t)
+{
+	return READ_ONCE(t->state) & ELASTIO_SNAP_STATE_UNVERIFIED;
+}
+
 /*
  * For the workers and whoever else saves: who takes an epoch away waits for them
  * after it (esnap_copy_sync()).
