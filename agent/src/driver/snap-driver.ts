@@ -137,28 +137,38 @@ function parseInfo(b: Buffer): TrackerInfo {
   };
 }
 
-/** The driver through its control device, opened for each call as its own library does. */
-export class KernelSnapDriver implements SnapDriver {
-  // Each call takes a thread of the pool for as long as a freeze takes.
-  private readonly slots = new Semaphore(2);
+/** Runs an ioctl of the driver. Rejects with IoctlError or ModuleNotLoadedError. */
+type RunIoctl = (name: IoctlName, arg: unknown) => Promise<void>;
 
-  private async call(name: IoctlName, arg: unknown): Promise<void> {
-    const release = await this.slots.acquire();
-    try {
-      const control = await open(CONTROL_PATH, 'r').catch((error: unknown) => {
-        throw new ModuleNotLoadedError(`cannot open ${CONTROL_PATH}`, { cause: error });
-      });
-      try {
-        await ioctl(control.fd, IOCTL[name], arg, name);
-      } finally {
-        await control.close();
-      }
-    } catch (error) {
-      if (error instanceof SystemError) throw new IoctlError(name, error.code);
-      throw error;
-    } finally {
-      release();
-    }
+/** Through the control device, opened for each call as the driver's own library does. */
+async function runIoctl(name: IoctlName, arg: unknown): Promise<void> {
+  const control = await open(CONTROL_PATH, 'r').catch((error: unknown) => {
+    throw new ModuleNotLoadedError(`cannot open ${CONTROL_PATH}`, { cause: error });
+  });
+  try {
+    await ioctl(control.fd, IOCTL[name], arg, name);
+  } catch (error) {
+    if (error instanceof SystemError) throw new IoctlError(name, error.code);
+    throw error;
+  } finally {
+    await control.close();
+  }
+}
+
+/** The driver answers these at once, whatever else it does. */
+const LOOKS: readonly IoctlName[] = ['INFO', 'GET_FREE', 'VERSION'];
+
+/** The driver of this host's kernel. */
+export class KernelSnapDriver implements SnapDriver {
+  // Each call takes a thread of the pool: what changes something, or waits for that, for as long as a freeze takes.
+  private readonly changing = new Semaphore(2);
+  private readonly looking = new Semaphore(2);
+
+  constructor(private readonly run: RunIoctl = runIoctl) {}
+
+  private call(name: IoctlName, arg: unknown): Promise<void> {
+    const slots = LOOKS.includes(name) ? this.looking : this.changing;
+    return slots.run(() => this.run(name, arg));
   }
 
   private callMinor(name: IoctlName, minor: number): Promise<void> {
