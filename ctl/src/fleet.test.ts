@@ -5,6 +5,7 @@ import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { TrackerState } from '../../proto/gen/elio/v1/types.js';
 import { makeCertificates } from './certificates.js';
 import { EXIT } from './errors.js';
 import { deadPort } from './testing/dead-port.js';
@@ -174,6 +175,18 @@ describe('elioctl with a fleet', function () {
     const refused = await elioctl('--host', 'db1', ...wrongState);
     assert.equal(refused.status, EXIT.state);
     assert.match(refused.stderr, /state snapshot, and incremental is needed/);
+    const incremental = {
+      state: TrackerState.TRACKER_STATE_ACTIVE_INCREMENTAL,
+      stateBits: 2n,
+      imageDevice: '',
+    };
+    agents[1]?.snapshots.set(0, stubSnapshot(0, incremental));
+    const transition = ['transition-to-snapshot', '--dry-run', '/srv/cow2', '0'];
+    const small = await elioctl('--host', 'db2', ...transition, '-f', '5M');
+    assert.equal(small.status, EXIT.usage);
+    assert.match(small.stderr, /at least 6 MiB/);
+    // Whole MiB are what the driver is asked for.
+    assert.equal((await elioctl('--host', 'db2', ...transition, '-f', '5900K')).status, EXIT.ok);
     assert.deepEqual(changes(), [[], [], []]);
   });
 

@@ -202,6 +202,12 @@ describe('each error of the driver', () => {
     await fails('TRANSITION_SNAP', 'EINVAL', toSnapshot());
     await toIncremental();
     await fails('TRANSITION_INC', 'EINVAL', toIncremental());
+    await fails(
+      'TRANSITION_SNAP',
+      'EINVAL',
+      toSnapshot({ cowSizeBytes: MIB }),
+      'COW_FILE_TOO_SMALL',
+    );
     await fails('TRANSITION_SNAP', 'EPERM', toSnapshot({ cowFile: '/t/cow' }));
     await fails(
       'SETUP_SNAP',

@@ -334,10 +334,18 @@ describe('elioctl', () => {
       await vm.sh('kill $(cat /run/holder)');
       await elioctl.check('transition-to-incremental', '2');
       assert.match(await refused(exit.state, 'transition-to-incremental', '2'), /snapshot mode/);
-      assert.match(
-        await refused(exit.state, 'transition-to-snapshot', '/t/other/cow', '2'),
-        /another filesystem/,
-      );
+      const transitions: [RegExp, ...string[]][] = [
+        [/is not on .* below \/t\/data/, '/t/other/cow', '2'],
+        [/at least \d+ MiB/, '-f', '1', '/t/data/cow2', '2'],
+      ];
+      for (const [message, ...words] of transitions) {
+        for (const how of [[], ['--dry-run']])
+          assert.match(
+            await refused(exit.usage, 'transition-to-snapshot', ...how, ...words),
+            message,
+          );
+      }
+      assert.match(await elioctl.check('info', '2'), /"state": 2,/);
       await elioctl.check('destroy', '2');
       await assertNothingLeft();
     });

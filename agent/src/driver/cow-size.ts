@@ -21,7 +21,17 @@ export function cowUsedBytes(sizeBytes: bigint, nrChangedBlocks: bigint): bigint
   return cowDataOffset(sizeBytes) + nrChangedBlocks * BigInt(BLOCK_SIZE);
 }
 
-/** The smallest COW file that the driver takes for an origin: 1 MiB for saved blocks, in whole MiB. */
+/** Bytes in MiB, rounded up: the driver takes sizes of COW files in whole ones. */
+export function toMib(sizeBytes: bigint): bigint {
+  return (sizeBytes + MIB - 1n) / MIB;
+}
+
+/** The smallest COW file, in bytes, that the driver takes for an origin of that size: 1 MiB for saved blocks. */
+export function smallestCowSizeBytes(sizeBytes: bigint): bigint {
+  return cowDataOffset(sizeBytes) + MIB;
+}
+
+/** The same in whole MiB. */
 export function smallestCowSizeMib(sizeBytes: bigint): bigint {
-  return (cowDataOffset(sizeBytes) + MIB + MIB - 1n) / MIB;
+  return toMib(smallestCowSizeBytes(sizeBytes));
 }

@@ -205,7 +205,7 @@ export const ERROR_TABLE: Readonly<
       code: FAILED_PRECONDITION,
       reason: 'WRONG_STATE',
       message:
-        'snapshot {minor} is not in incremental mode or has failed, or {cow_file} is on another filesystem or too small',
+        'snapshot {minor} is not in incremental mode, or it has failed: `elioctl info {minor}` shows its state',
     },
     EPERM: {
       code: FAILED_PRECONDITION,

@@ -1,28 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
-// Why the driver refused a set-up, where its errno has several meanings: looked up after the fact, for a message that helps.
-import { stat } from 'node:fs/promises';
+// Why the driver refused a snapshot, where its errno has several meanings: looked up after the fact, for a message that helps.
+import { realpath, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { status } from '@grpc/grpc-js';
-import { smallestCowSizeMib } from '../driver/cow-size.js';
 import type { TrackerInfo } from '../driver/snap-driver.js';
 import { AgentError } from '../errors.js';
 import { deviceSizeBytes } from '../os/block-devices.js';
-import { blockDeviceNumber, deviceNumber, readMounts } from '../os/mounts.js';
+import { blockDeviceNumber, deviceNumber, readMounts, type Mount } from '../os/mounts.js';
+import { refusalOfCowSize } from './refusal.js';
+import { isInIncrementalMode } from './trackers.js';
 
+/** The module parameter cow_fallocate_percentage_default can be read nowhere; this is the least that it may be. */
+const LEAST_PERCENT = 1n;
+
+/** A snapshot that the driver refused. */
 interface Attempt {
   blockDevice: string;
   cowFile: string;
+  /** 0: what the driver's default is. */
   cowSizeMib: bigint;
-  minor: number;
 }
 
 /** A better error than the one that the errno alone led to, or undefined. */
 export async function diagnoseSetup(
   error: AgentError,
-  attempt: Attempt,
+  attempt: Attempt & { minor: number },
   trackers: readonly TrackerInfo[],
 ): Promise<AgentError | undefined> {
-  if (error.reason === 'SETUP_REFUSED') return diagnoseRefusal(attempt, trackers);
+  if (error.reason === 'SETUP_REFUSED') return diagnoseRefusal(error, attempt, trackers);
   // The driver says EBUSY to a minor in use, to a frozen filesystem, an open COW file, and functions that others have hooked.
   if (error.reason !== 'MINOR_IN_USE' || trackers.some((t) => t.minor === attempt.minor))
     return undefined;
@@ -34,20 +39,38 @@ export async function diagnoseSetup(
   );
 }
 
+/**
+ * The same for a transition to snapshot of a tracker, which now is as told: what the driver refuses to one in incremental mode is the
+ * COW file. `sizeBytes` is that of the origin.
+ */
+export async function diagnoseTransition(
+  error: AgentError,
+  attempt: Attempt,
+  tracker: TrackerInfo,
+  sizeBytes: bigint,
+): Promise<AgentError | undefined> {
+  if (error.reason !== 'WRONG_STATE' || !isInIncrementalMode(tracker)) return undefined;
+  const device = await blockDeviceNumber(attempt.blockDevice);
+  const mounts = (await readMounts()).filter((mount) => mount.device === device);
+  return diagnoseCowFile(error, attempt, mounts, sizeBytes);
+}
+
+function invalid({ metadata }: AgentError, reason: string, message: string): AgentError {
+  return new AgentError(status.INVALID_ARGUMENT, reason, message, metadata);
+}
+
 async function diagnoseRefusal(
+  error: AgentError,
   attempt: Attempt,
   trackers: readonly TrackerInfo[],
 ): Promise<AgentError | undefined> {
-  const { blockDevice, cowFile } = attempt;
-  const metadata = { ioctl: 'SETUP_SNAP', errno: 'EINVAL', device: blockDevice, cow_file: cowFile };
-  const invalid = (reason: string, message: string): AgentError =>
-    new AgentError(status.INVALID_ARGUMENT, reason, message, metadata);
-
+  const { blockDevice } = attempt;
   const device = await blockDeviceNumber(blockDevice);
   if (device === undefined) return undefined;
   for (const tracker of trackers) {
     if (tracker.error === 0 && (await blockDeviceNumber(tracker.blockDevice)) === device) {
       return invalid(
+        error,
         'ALREADY_TRACKED',
         `${blockDevice} is tracked already, as snapshot ${String(tracker.minor)}: use that one, or destroy it`,
       );
@@ -55,27 +78,38 @@ async function diagnoseRefusal(
   }
   const mounts = (await readMounts()).filter((mount) => mount.device === device);
   if (mounts.length === 0) {
-    return invalid('NOT_MOUNTED', `${blockDevice} is not mounted: mount it read-write first`);
+    return invalid(
+      error,
+      'NOT_MOUNTED',
+      `${blockDevice} is not mounted: mount it read-write first`,
+    );
   }
   if (mounts.every((mount) => mount.readOnly)) {
     return invalid(
+      error,
       'MOUNTED_READ_ONLY',
       `${blockDevice} is mounted read-only: remount it read-write`,
     );
   }
+  const sizeBytes = await deviceSizeBytes(await realpath(blockDevice).catch(() => blockDevice));
+  return diagnoseCowFile(error, attempt, mounts, sizeBytes);
+}
+
+/** `mounts` are those of the origin, whose size is in bytes. */
+async function diagnoseCowFile(
+  error: AgentError,
+  { blockDevice, cowFile, cowSizeMib }: Attempt,
+  [mount]: readonly Mount[],
+  sizeBytes: bigint,
+): Promise<AgentError | undefined> {
   const directory = await stat(dirname(cowFile)).catch(() => undefined);
-  if (directory && deviceNumber(directory.dev) !== device) {
+  if (mount && directory && deviceNumber(directory.dev) !== mount.device) {
     return invalid(
+      error,
       'COW_FILE_ON_ANOTHER_FILESYSTEM',
-      `${cowFile} is not on ${blockDevice}: give a path below ${mounts[0]?.mountPoint ?? ''}`,
+      `${cowFile} is not on ${blockDevice}: give a path below ${mount.mountPoint}`,
     );
   }
-  const smallest = smallestCowSizeMib(await deviceSizeBytes(blockDevice));
-  if (attempt.cowSizeMib !== 0n && attempt.cowSizeMib < smallest) {
-    return invalid(
-      'COW_FILE_TOO_SMALL',
-      `a COW file of ${String(attempt.cowSizeMib)} MiB is too small for ${blockDevice}: give at least ${String(smallest)} MiB (-f)`,
-    );
-  }
-  return undefined;
+  const refusal = refusalOfCowSize({ path: blockDevice, sizeBytes }, cowSizeMib, LEAST_PERCENT);
+  return refusal === '' ? undefined : invalid(error, 'COW_FILE_TOO_SMALL', refusal);
 }

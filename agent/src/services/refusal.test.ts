@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
-import { refusalOf, type DeviceFacts } from './refusal.js';
+import { refusalOf, refusalOfCowSize, type DeviceFacts } from './refusal.js';
 
 const sound: DeviceFacts = {
   filesystem: 'ext4',
@@ -29,5 +29,27 @@ describe('why a device cannot be snapshotted', () => {
     ];
     for (const [facts, message] of refused)
       assert.match(refusalOf({ ...sound, ...facts }), message, JSON.stringify(facts));
+  });
+});
+
+describe('why a COW file is too small', () => {
+  const MIB = 1n << 20n;
+  const path = '/dev/vdb';
+
+  it('is nothing when it holds its index and 1 MiB', () => {
+    assert.equal(refusalOfCowSize({ path, sizeBytes: 2048n * MIB }, 6n, 10n), '');
+    assert.equal(refusalOfCowSize({ path, sizeBytes: 16n * MIB }, 0n, 10n), '');
+  });
+
+  it('names the smallest that is large enough, also when no size was given', () => {
+    const refusals = [
+      [2048n, 5n, 10n, /of 5 MiB is too small for \/dev\/vdb: give at least 6 MiB/],
+      [8n, 0n, 10n, /of the default size is too small for \/dev\/vdb: give at least 2 MiB/],
+      [16n, 0n, 1n, /give at least 2 MiB/],
+    ] as const;
+    for (const [sizeMib, cowSizeMib, percent, message] of refusals) {
+      const origin = { path, sizeBytes: sizeMib * MIB };
+      assert.match(refusalOfCowSize(origin, cowSizeMib, percent), message);
+    }
   });
 });

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whether a device can be snapshotted as it is now, without trying it.
+import { smallestCowSizeBytes, smallestCowSizeMib } from '../driver/cow-size.js';
 
 /** The filesystems that the driver takes; ext2 and ext3 are mounted by ext4's driver under their own names. */
 const FILESYSTEMS = ['ext2', 'ext3', 'ext4', 'xfs'];
@@ -31,4 +32,20 @@ export function refusalOf(facts: DeviceFacts): string {
     return `its filesystem is ${filesystem}: ${FILESYSTEMS.join(', ')} can be tracked`;
   if (facts.readOnly) return 'it is read-only: remount it read-write';
   return '';
+}
+
+/**
+ * Why the driver would refuse a COW file of so many MiB for an origin, and what to do; empty: it is large enough. 0 MiB: of
+ * `defaultPercent` of the origin.
+ */
+export function refusalOfCowSize(
+  { path, sizeBytes }: { path: string; sizeBytes: bigint },
+  cowSizeMib: bigint,
+  defaultPercent: bigint,
+): string {
+  const isDefault = cowSizeMib === 0n;
+  const cowSizeBytes = isDefault ? (sizeBytes * defaultPercent) / 100n : cowSizeMib << 20n;
+  if (cowSizeBytes >= smallestCowSizeBytes(sizeBytes)) return '';
+  const size = isDefault ? 'the default size' : `${String(cowSizeMib)} MiB`;
+  return `a COW file of ${size} is too small for ${path}: give at least ${String(smallestCowSizeMib(sizeBytes))} MiB (-f)`;
 }

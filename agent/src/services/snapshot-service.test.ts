@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
-import type { handleUnaryCall } from '@grpc/grpc-js';
+import { status, type handleUnaryCall, type ServiceError } from '@grpc/grpc-js';
 import {
   GetSnapshotRequest,
   ListSnapshotsRequest,
@@ -180,6 +180,50 @@ describe('the snapshots of a host', () => {
     assert.deepEqual([seqId, nonce, hasImage], [2n, snapshot?.cookie?.nonce, true]);
     assert.notEqual(nonce, '');
     assert.deepEqual(after.get(2), before.get(2));
+  });
+
+  describe('whose driver refuses a transition', () => {
+    /** Why the agent refuses a transition with a COW file of so many MiB, of which the driver only says EINVAL. */
+    async function refusal(cowSizeMib: bigint): Promise<ServiceError> {
+      memory.driver.transitionToSnapshot = () =>
+        Promise.reject(new IoctlError('TRANSITION_SNAP', 'EINVAL'));
+      const cowSizeBytes = cowSizeMib * MIB;
+      const request = TransitionToSnapshotRequest.create({
+        minor: 1,
+        cowFile: '/cow2',
+        cowSizeBytes,
+      });
+      const refused = call(service.transitionToSnapshot, request).then(
+        () => assert.fail('it was not refused'),
+        (error: unknown) => error as ServiceError,
+      );
+      await until('the hooks before it run', () => hooks.areRunning);
+      hooks.letGo();
+      return refused;
+    }
+
+    it('name the smallest COW file when theirs is too small', async () => {
+      memory.add(1, 2n);
+      const { code, details } = await refusal(1n);
+      assert.equal(code, status.INVALID_ARGUMENT);
+      assert.match(details, /1 MiB is too small for \/dev\/nodisk1: give at least 2 MiB/);
+      assert.match((await refusal(0n)).details, /the default size is too small .*at least 2 MiB/);
+    });
+
+    it('name their state when that is why', async () => {
+      const states = [
+        [3n, 0],
+        [2n, -27],
+        [0n, 0],
+      ] as const;
+      for (const [state, error] of states) {
+        memory.add(1, state);
+        memory.infos.set(1, { ...(await trackers.info(1)), error });
+        const { code, details } = await refusal(1n);
+        assert.equal(code, status.FAILED_PRECONDITION);
+        assert.match(details, /not in incremental mode, or it has failed/);
+      }
+    });
   });
 
   it('are none when what the agent remembers of one cannot be written', async () => {

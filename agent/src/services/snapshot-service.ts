@@ -31,6 +31,7 @@ import {
 } from '../../../proto/gen/elio/v1/snapshot.js';
 import type { Snapshot } from '../../../proto/gen/elio/v1/types.js';
 import { readCowHeader } from '../changes/cow-file.js';
+import { toMib } from '../driver/cow-size.js';
 import { PATH_MAX } from '../driver/layout.js';
 import type { TrackerInfo } from '../driver/snap-driver.js';
 import { AgentError, isErrnoException, toAgentError } from '../errors.js';
@@ -42,12 +43,11 @@ import { unary } from '../server/rpc.js';
 import { MAX_LEASE_SECONDS } from '../state/lease-limit.js';
 import type { LeasedSnapshot } from '../state/leases.js';
 import type { RequestLog } from '../state/requests.js';
-import { diagnoseSetup } from './diagnose.js';
+import { diagnoseSetup, diagnoseTransition } from './diagnose.js';
 import type { Hooks } from './hooks.js';
 import type { Streams } from './streams.js';
 import { imageDevice, isInSnapshotMode, type Trackers } from './trackers.js';
 
-const MIB = 1n << 20n;
 const DEFAULT_PAGE_SIZE = 100;
 
 /** So long an open image is waited for: udev and its like open a new one for a moment. */
@@ -90,10 +90,6 @@ function checkLease(seconds: number): number {
   throw badArgument(
     `lease_seconds ${String(seconds)} is more than ${String(MAX_LEASE_SECONDS)} (a week)`,
   );
-}
-
-function toMib(sizeBytes: bigint): bigint {
-  return (sizeBytes + MIB - 1n) / MIB;
 }
 
 function hasCode(error: unknown, code: string): boolean {
@@ -377,6 +373,7 @@ export class SnapshotService {
     const { minor } = r;
     const leaseSeconds = checkLease(r.leaseSeconds);
     const cowFile = checkPath(r.cowFile, 'cow_file');
+    const cowSizeMib = toMib(r.cowSizeBytes);
     return this.requests.once(
       r.requestId,
       'TransitionToSnapshot',
@@ -387,11 +384,19 @@ export class SnapshotService {
           const oldCowFile = await this.trackers.cowFilePath(before);
           const position = await this.trackers.position(before);
           await this.trackers.chains.prepareTransition(position, oldCowFile);
-          await this.betweenHooks(before.blockDevice, minor, () =>
-            this.trackers.call({ minor, device: before.blockDevice, cowFile }, () =>
-              this.trackers.driver.transitionToSnapshot(minor, cowFile, toMib(r.cowSizeBytes)),
-            ),
-          );
+          const { blockDevice } = before;
+          try {
+            await this.betweenHooks(blockDevice, minor, () =>
+              this.trackers.call({ minor, device: blockDevice, cowFile }, () =>
+                this.trackers.driver.transitionToSnapshot(minor, cowFile, cowSizeMib),
+              ),
+            );
+          } catch (error) {
+            if (!(error instanceof AgentError)) throw error;
+            const attempt = { blockDevice, cowFile, cowSizeMib };
+            const now = await this.trackers.info(minor);
+            throw (await diagnoseTransition(error, attempt, now, position.sizeBytes)) ?? error;
+          }
           await this.trackers.leases.grant(await this.trackers.info(minor), leaseSeconds);
           return { snapshot: await this.snapshotOf(minor), oldCowFile };
         }),

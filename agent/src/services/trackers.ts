@@ -37,6 +37,11 @@ export function isInSnapshotMode({ state, error }: TrackerInfo): boolean {
   return state === (STATE.SNAPSHOT | STATE.ACTIVE) && error === 0;
 }
 
+/** Incremental mode, the filesystem mounted, and nothing has failed. */
+export function isInIncrementalMode({ state, error }: TrackerInfo): boolean {
+  return state === STATE.ACTIVE && error === 0;
+}
+
 /** What driver, filesystem and chain together know of the trackers. */
 export class Trackers {
   /** Origin -> its stable id, which it has for as long as it is tracked. */

@@ -16,7 +16,8 @@ import { describeOrigin, findDevice } from '../backup/origin.js';
 import { obstacle } from '../backup/resume.js';
 import { baseOf, type Choices } from '../backup/source.js';
 import type { BackupContent, BackupTarget } from '../backup/target.js';
-import { smallestCowSizeMib } from '../../../agent/src/driver/cow-size.js';
+import { toMib } from '../../../agent/src/driver/cow-size.js';
+import { refusalOfCowSize } from '../../../agent/src/services/refusal.js';
 import { CliError, EXIT, type ExitCode } from '../errors.js';
 import { formatBytes, formatDuration } from '../output.js';
 import { listSnapshots, stateName } from '../snapshots.js';
@@ -76,6 +77,9 @@ function deviceOf(devices: readonly BlockDevice[], path: string): BlockDevice | 
   return best;
 }
 
+/** The module parameter cow_fallocate_percentage_default can be read nowhere; nearly everybody leaves it as it is. */
+const DEFAULT_PERCENT = 10n;
+
 async function checkCowFile(
   connection: Connection,
   device: BlockDevice,
@@ -91,14 +95,8 @@ async function checkCowFile(
       EXIT.usage,
     );
   }
-  const smallest = smallestCowSizeMib(device.sizeBytes) << 20n;
-  if (cowSizeBytes !== 0n && cowSizeBytes < smallest) {
-    throw refuse(
-      connection,
-      `a COW file of ${formatBytes(cowSizeBytes)} is too small for ${device.path}: give at least ${String(smallest >> 20n)} MiB (-f)`,
-      EXIT.usage,
-    );
-  }
+  const refusal = refusalOfCowSize(device, toMib(cowSizeBytes), DEFAULT_PERCENT);
+  if (refusal !== '') throw refuse(connection, refusal, EXIT.usage);
 }
 
 /** The size in words; without one it is a tenth of the origin. */
