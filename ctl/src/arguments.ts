@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Numbers and sizes that a person types. Each error names its argument.
-import { totalmem } from 'node:os';
 import { InvalidArgumentError } from 'commander';
 import { MAX_LEASE_SECONDS } from '../../agent/src/state/lease-limit.js';
 
@@ -20,7 +19,7 @@ export function parseMinor(text: string): number {
 }
 
 /** A size in MiB, or with a suffix K, M or G (powers of 1024); in bytes. */
-function parseSize(text: string): bigint {
+export function parseSize(text: string): bigint {
   const match = /^(\d+)([KMG]?)$/i.exec(text);
   if (!match) {
     throw new InvalidArgumentError('a size is a decimal number of MiB, or has a suffix K, M or G.');
@@ -28,22 +27,6 @@ function parseSize(text: string): bigint {
   const bytes = BigInt(match[1] ?? '') * (UNITS[(match[2] ?? '').toUpperCase()] ?? MIB);
   if (bytes > UINT64_MAX) throw new InvalidArgumentError('the size is too large.');
   return bytes;
-}
-
-/** The limit of the index cache. Old scripts passed bytes: what cannot be meant is refused. */
-export function parseCacheSize(text: string): bigint {
-  const bytes = parseSize(text);
-  if (bytes > BigInt(totalmem()) / 2n) {
-    throw new InvalidArgumentError(
-      'that is more than half of the memory; the unit is MiB, not bytes (a suffix K, M or G is possible).',
-    );
-  }
-  return bytes;
-}
-
-/** The size of a COW file. */
-export function parseCowSize(text: string): bigint {
-  return parseSize(text);
 }
 
 /** A slower host would take days, and its snapshot's lease might end between two messages. */

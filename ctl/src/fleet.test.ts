@@ -10,7 +10,7 @@ import { makeCertificates } from './certificates.js';
 import { EXIT } from './errors.js';
 import { deadPort } from './testing/dead-port.js';
 import { elioctlMain } from './testing/run-elioctl.js';
-import { StubAgent, stubSnapshot } from './testing/stub-agent.js';
+import { STUB_MEMORY_BYTES, StubAgent, stubSnapshot } from './testing/stub-agent.js';
 
 interface Result {
   status: number;
@@ -188,6 +188,23 @@ describe('elioctl with a fleet', function () {
     // Whole MiB are what the driver is asked for.
     assert.equal((await elioctl('--host', 'db2', ...transition, '-f', '5900K')).status, EXIT.ok);
     assert.deepEqual(changes(), [[], [], []]);
+  });
+
+  it("judges a cache by the memory of the agent's host, also with --dry-run", async () => {
+    const halfMib = (STUB_MEMORY_BYTES / 2n) >> 20n;
+    const calls = [
+      ['reconfigure', 'db1', '0'],
+      ['setup-snapshot', 'db3', '/dev/vdb', '/srv/cow', '0'],
+    ];
+    for (const [command = '', host = '', ...words] of calls) {
+      const plan = (mib: bigint): Promise<Result> =>
+        elioctl('--host', host, command, '--dry-run', '-c', String(mib), ...words);
+      const fine = await plan(halfMib);
+      assert.equal(fine.status, EXIT.ok, fine.stderr);
+      const refused = await plan(halfMib + 1n);
+      assert.equal(refused.status, EXIT.usage);
+      assert.match(refused.stderr, /more than half of the memory .* MiB, not bytes/);
+    }
   });
 
   it('does not destroy snapshots of several hosts without being told so', async () => {

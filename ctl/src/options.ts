@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Options that several commands have.
 import { Option } from 'commander';
-import { parseCacheSize, parseCowSize, parseLease } from './arguments.js';
+import { parseLease, parseSize } from './arguments.js';
 
 export type OutputForm = 'table' | 'json';
 
@@ -30,14 +30,14 @@ export function yesOption(): Option {
 /** -c of several commands. */
 export function cacheOption(): Option {
   return new Option('-c <cache size>', 'limit of the index cache in MiB, or with K, M or G')
-    .argParser(parseCacheSize)
+    .argParser(parseSize)
     .default(0n, '300 MiB');
 }
 
 /** -f of several commands. */
 export function cowSizeOption(): Option {
   return new Option('-f <fallocate>', 'size of the COW file in MiB, or with K, M or G')
-    .argParser(parseCowSize)
+    .argParser(parseSize)
     .default(0n, '10 % of the device');
 }
 

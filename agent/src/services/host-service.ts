@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readFile } from 'node:fs/promises';
-import { arch, hostname, machine, release } from 'node:os';
+import { arch, hostname, machine, release, totalmem } from 'node:os';
 import type {
   BlockDevice,
   GetHostResponse,
@@ -63,6 +63,7 @@ export class HostService {
       moduleSignatureRequired: await needsSignature(),
       moduleSigner: await moduleSigner(),
       problems: await this.problems(),
+      memoryBytes: BigInt(totalmem()),
     };
   }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
-import { refusalOf, refusalOfCowSize, type DeviceFacts } from './refusal.js';
+import { refusalOf, refusalOfCache, refusalOfCowSize, type DeviceFacts } from './refusal.js';
 
 const sound: DeviceFacts = {
   filesystem: 'ext4',
@@ -51,5 +51,16 @@ describe('why a COW file is too small', () => {
       const origin = { path, sizeBytes: sizeMib * MIB };
       assert.match(refusalOfCowSize(origin, cowSizeMib, percent), message);
     }
+  });
+});
+
+describe('a cache', () => {
+  it('is refused when it can only be bytes of an old script', () => {
+    assert.equal(refusalOfCache(1n << 30n, 2n << 30n), '');
+    assert.match(
+      refusalOfCache((1n << 30n) + 1n, 2n << 30n),
+      /1025 MiB is more than half .*not bytes/,
+    );
+    assert.equal(refusalOfCache(1n << 50n, 0n), '');
   });
 });

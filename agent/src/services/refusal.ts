@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whether a device can be snapshotted as it is now, without trying it.
-import { smallestCowSizeBytes, smallestCowSizeMib } from '../driver/cow-size.js';
+import { smallestCowSizeBytes, smallestCowSizeMib, toMib } from '../driver/cow-size.js';
 
 /** The filesystems that the driver takes; ext2 and ext3 are mounted by ext4's driver under their own names. */
 const FILESYSTEMS = ['ext2', 'ext3', 'ext4', 'xfs'];
@@ -48,4 +48,13 @@ export function refusalOfCowSize(
   if (cowSizeBytes >= smallestCowSizeBytes(sizeBytes)) return '';
   const size = isDefault ? 'the default size' : `${String(cowSizeMib)} MiB`;
   return `a COW file of ${size} is too small for ${path}: give at least ${String(smallestCowSizeMib(sizeBytes))} MiB (-f)`;
+}
+
+/**
+ * Why an index cache of so many bytes is refused on a host with so much memory (0: not known), and what to do; empty: it is not. Old
+ * scripts passed bytes to elioctl: what cannot be meant is refused.
+ */
+export function refusalOfCache(cacheSizeBytes: bigint, memoryBytes: bigint): string {
+  if (memoryBytes === 0n || cacheSizeBytes <= memoryBytes / 2n) return '';
+  return `a cache of ${String(toMib(cacheSizeBytes))} MiB is more than half of the memory of the host; the unit of -c is MiB, not bytes (a suffix K, M or G is possible)`;
 }

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
+import { totalmem } from 'node:os';
 import { status, type handleUnaryCall, type ServiceError } from '@grpc/grpc-js';
 import {
   GetSnapshotRequest,
   ListSnapshotsRequest,
+  ReconfigureSnapshotRequest,
+  ReloadIncrementalRequest,
+  ReloadSnapshotRequest,
   SetupSnapshotRequest,
   TransitionToSnapshotRequest,
   type SnapshotServiceServer,
@@ -54,6 +58,10 @@ class MemoryDriver {
   readonly driver: Partial<SnapDriver> = {
     info: (minor) => Promise.resolve().then(() => ({ ...this.of(minor) })),
     minors: () => Promise.resolve([...this.infos.keys()].sort()),
+    reconfigure: (minor, cacheSizeBytes) => {
+      this.infos.set(minor, { ...this.of(minor), cacheSizeBytes });
+      return Promise.resolve();
+    },
     changedBlocks: () => Promise.reject(new IoctlError('CHANGES', 'ESTALE')),
     setup: ({ minor }) => {
       this.add(minor, 3n);
@@ -224,6 +232,30 @@ describe('the snapshots of a host', () => {
         assert.match(details, /not in incremental mode, or it has failed/);
       }
     });
+  });
+
+  it('have no cache of more than half of the memory', async () => {
+    memory.add(1, 3n);
+    const half = BigInt(totalmem()) / 2n;
+    const cacheSizeBytes = half + 1n;
+    const made = { blockDevice: '/dev/nodisk3', cowFile: '/cow', minor: 3, cacheSizeBytes };
+    for (const refused of [
+      call(service.setupSnapshot, SetupSnapshotRequest.create(made)),
+      call(service.reloadSnapshot, ReloadSnapshotRequest.create(made)),
+      call(service.reloadIncremental, ReloadIncrementalRequest.create(made)),
+      call(
+        service.reconfigureSnapshot,
+        ReconfigureSnapshotRequest.create({ minor: 1, cacheSizeBytes }),
+      ),
+    ])
+      await assert.rejects(refused, {
+        code: status.INVALID_ARGUMENT,
+        details: /half of the memory/,
+      });
+    assert.deepEqual([...memory.infos.keys()], [1]);
+    const request = ReconfigureSnapshotRequest.create({ minor: 1, cacheSizeBytes: half });
+    const { snapshot } = await call(service.reconfigureSnapshot, request);
+    assert.equal(snapshot?.cacheSizeBytes, half);
   });
 
   it('are none when what the agent remembers of one cannot be written', async () => {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { open, rm } from 'node:fs/promises';
+import { totalmem } from 'node:os';
 import { isAbsolute } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { status } from '@grpc/grpc-js';
@@ -45,6 +46,7 @@ import type { LeasedSnapshot } from '../state/leases.js';
 import type { RequestLog } from '../state/requests.js';
 import { diagnoseSetup, diagnoseTransition } from './diagnose.js';
 import type { Hooks } from './hooks.js';
+import { refusalOfCache } from './refusal.js';
 import type { Streams } from './streams.js';
 import { imageDevice, isInSnapshotMode, type Trackers } from './trackers.js';
 
@@ -90,6 +92,12 @@ function checkLease(seconds: number): number {
   throw badArgument(
     `lease_seconds ${String(seconds)} is more than ${String(MAX_LEASE_SECONDS)} (a week)`,
   );
+}
+
+function checkCache(cacheSizeBytes: bigint): bigint {
+  const refusal = refusalOfCache(cacheSizeBytes, BigInt(totalmem()));
+  if (refusal === '') return cacheSizeBytes;
+  throw new AgentError(status.INVALID_ARGUMENT, 'CACHE_TOO_LARGE', refusal);
 }
 
 function hasCode(error: unknown, code: string): boolean {
@@ -190,11 +198,12 @@ export class SnapshotService {
     const leaseSeconds = checkLease(r.leaseSeconds);
     const cowFile = checkPath(r.cowFile, 'cow_file');
     const cowSizeMib = toMib(r.cowSizeBytes);
+    const cacheSizeBytes = checkCache(r.cacheSizeBytes);
     return this.requests.once(r.requestId, 'SetupSnapshot', SetupSnapshotResponse, () =>
       // One at a time: two callers without a minor must not get the same.
       this.mutex.run('setup', async () => {
         const minor = r.minor ?? (await this.freeMinorNumber());
-        const { cacheSizeBytes, ignoreErrors } = r;
+        const { ignoreErrors } = r;
         try {
           await this.betweenHooks(blockDevice, minor, () =>
             this.trackers.call({ minor, device: blockDevice, cowFile }, () =>
@@ -249,8 +258,9 @@ export class SnapshotService {
   ): Promise<{ snapshot: Snapshot }> {
     const blockDevice = await originPath(r.blockDevice);
     const cowFile = checkPath(r.cowFile, 'cow_file');
+    const cacheSizeBytes = checkCache(r.cacheSizeBytes);
     const minor = r.minor ?? (await this.freeMinorNumber());
-    const { cacheSizeBytes, ignoreErrors } = r;
+    const { ignoreErrors } = r;
     await this.trackers.call({ minor, device: blockDevice, cowFile }, () =>
       this.trackers.driver.reload(name, {
         blockDevice,
@@ -430,11 +440,12 @@ export class SnapshotService {
     signal: AbortSignal,
   ): Promise<ReconfigureSnapshotResponse> {
     const { minor } = r;
+    const cacheSizeBytes = checkCache(r.cacheSizeBytes);
     return this.requests.once(r.requestId, 'ReconfigureSnapshot', ReconfigureSnapshotResponse, () =>
       this.changing(minor, async () => {
         await this.trackers.call({ minor }, () =>
           this.whenClosed(minor, signal, () =>
-            this.trackers.driver.reconfigure(minor, r.cacheSizeBytes),
+            this.trackers.driver.reconfigure(minor, cacheSizeBytes),
           ),
         );
         return { snapshot: await this.snapshotOf(minor) };

@@ -7,7 +7,6 @@ import { backUp, type BackupOptions, type BackupResult } from '../backup/backup.
 import { BackupLock } from '../backup/lock.js';
 import { findDevice, Origin } from '../backup/origin.js';
 import { Pacer } from '../backup/pacer.js';
-import type { Choices } from '../backup/source.js';
 import { globalOptions, hostsOf, type Connection, type Host } from '../connection.js';
 import { isDeviceName } from '../device-name.js';
 import { CliError, EXIT, messageOf } from '../errors.js';
@@ -102,11 +101,22 @@ async function onFleet<T>(
   }
 }
 
-function planner(layout: FleetLayout, choices: Choices) {
+function backupOptionsOf(options: FleetBackupOptions): BackupOptions {
+  return {
+    cowSizeBytes: options.f,
+    cacheSizeBytes: options.c,
+    verify: options.verify === true,
+    keepSnapshot: false,
+    full: options.full === true,
+    all: options.all === true,
+  };
+}
+
+function planner(layout: FleetLayout, options: BackupOptions) {
   return (connection: Connection, { label }: Host): HostWork<string> => ({
     on: async (device) => {
-      const glance = await SetTarget.glance(layout.set(label, device), choices.full);
-      return planBackup(connection, device, glance, choices);
+      const glance = await SetTarget.glance(layout.set(label, device), options.full);
+      return planBackup(connection, device, glance, options);
     },
   });
 }
@@ -147,8 +157,7 @@ function print(options: FleetBackupOptions, json: readonly object[], table: stri
 }
 
 async function plan(scope: Scope, layout: FleetLayout, options: FleetBackupOptions): Promise<void> {
-  const choices = { full: options.full === true, all: options.all === true };
-  const begin = planner(layout, choices);
+  const begin = planner(layout, backupOptionsOf(options));
   const outcomes = await interruptible((signal) => onFleet(scope, begin, signal));
   const json = outcomes.map((one) => planJson(one, layout));
   print(options, json, planTable(outcomes));
@@ -170,16 +179,8 @@ async function runAll(
   options: FleetBackupOptions,
 ): Promise<FleetRun> {
   const started = new Date();
-  const backupOptions: BackupOptions = {
-    cowSizeBytes: options.f,
-    cacheSizeBytes: options.c,
-    verify: options.verify === true,
-    keepSnapshot: false,
-    full: options.full === true,
-    all: options.all === true,
-  };
   return interruptible(async (signal) => {
-    const begin = maker(layout, backupOptions, options.bandwidth, signal);
+    const begin = maker(layout, backupOptionsOf(options), options.bandwidth, signal);
     const outcomes = await onFleet(scope, begin, signal);
     return { started, finished: new Date(), interrupted: signal.aborted, outcomes };
   });

@@ -12,12 +12,12 @@ import type {
 } from '../../../proto/gen/elio/v1/snapshot.js';
 import { TrackerState, type Snapshot } from '../../../proto/gen/elio/v1/types.js';
 import type { Connection } from '../connection.js';
-import { describeOrigin, findDevice } from '../backup/origin.js';
+import { describeOrigin, findDevice, type SnapshotSizes } from '../backup/origin.js';
 import { obstacle } from '../backup/resume.js';
 import { baseOf, type Choices } from '../backup/source.js';
 import type { BackupContent, BackupTarget } from '../backup/target.js';
 import { toMib } from '../../../agent/src/driver/cow-size.js';
-import { refusalOfCowSize } from '../../../agent/src/services/refusal.js';
+import { refusalOfCache, refusalOfCowSize } from '../../../agent/src/services/refusal.js';
 import { CliError, EXIT, type ExitCode } from '../errors.js';
 import { formatBytes, formatDuration } from '../output.js';
 import { listSnapshots, stateName } from '../snapshots.js';
@@ -62,6 +62,12 @@ async function checkMinorIsFree(connection: Connection, minor: number | undefine
     `minor ${String(taken.minor)} is in use by ${taken.blockDevice}: take what \`elioctl get-free-minor\` prints`,
     EXIT.state,
   );
+}
+
+async function checkCache(connection: Connection, cacheSizeBytes: bigint): Promise<void> {
+  const { memoryBytes } = await connection.hosts.getHost({});
+  const refusal = refusalOfCache(cacheSizeBytes, memoryBytes);
+  if (refusal !== '') throw refuse(connection, refusal, EXIT.usage);
 }
 
 /** The device on which a path is, as far as the mount points of block devices tell. */
@@ -112,6 +118,7 @@ export async function planSetup(
   connection: Connection,
   request: SetupSnapshotRequest,
 ): Promise<string> {
+  await checkCache(connection, request.cacheSizeBytes);
   await checkMinorIsFree(connection, request.minor);
   const device = await findDevice(connection, request.blockDevice);
   const tracker =
@@ -154,6 +161,7 @@ export async function planReload(
   mode: 'snapshot' | 'incremental',
   request: ReloadSnapshotRequest,
 ): Promise<string> {
+  await checkCache(connection, request.cacheSizeBytes);
   await checkMinorIsFree(connection, request.minor);
   const device = await findDevice(connection, request.blockDevice);
   if (device.mountPoints.length > 0 && !device.readOnly) {
@@ -216,6 +224,7 @@ export async function planReconfigure(
   connection: Connection,
   request: ReconfigureSnapshotRequest,
 ): Promise<string> {
+  await checkCache(connection, request.cacheSizeBytes);
   const s = await snapshotOf(connection, request.minor);
   if (s.error !== 0) checkState(connection, s, s.state);
   const limit =
@@ -257,7 +266,7 @@ export async function planBackup(
   connection: Connection,
   path: string,
   { found: target, unfinished }: Glance<BackupTarget>,
-  choices: Choices,
+  choices: Choices & SnapshotSizes,
 ): Promise<string> {
   const device = await findDevice(connection, path);
   await target.checkMayWrite(await describeOrigin(connection, device));
@@ -278,6 +287,8 @@ export async function planBackup(
       `go on at ${formatBytes(BigInt(offset))} with the interrupted transfer of snapshot ${String(transfer.cookie.seq_id)} of ${device.path} to ${target.path}; not checked: whether what is there of it is undamaged, without which it would begin anew`,
     );
   }
+  // A tracker keeps the cache that it has.
+  if (tracker?.error !== 0) await checkCache(connection, choices.cacheSizeBytes);
   const base = baseOf(target, choices);
   const why = choices.full ? 'asked for by --full' : target.whyNone;
   const type = base

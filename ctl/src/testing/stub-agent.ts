@@ -22,6 +22,9 @@ import {
 } from '../../../proto/gen/elio/v1/snapshot.js';
 import { Snapshot, TrackerState } from '../../../proto/gen/elio/v1/types.js';
 
+/** More than the machine has on which the tests run. */
+export const STUB_MEMORY_BYTES = 1n << 50n;
+
 /** A snapshot of /dev/vdb, which is 2 GiB. */
 export function stubSnapshot(minor: number, more: Partial<Snapshot> = {}): Snapshot {
   return Snapshot.fromPartial({
@@ -122,6 +125,7 @@ export class StubAgent {
           architecture: 'x86_64',
           agentVersion: '0.1.0',
           moduleVersion: '0.1.0',
+          memoryBytes: STUB_MEMORY_BYTES,
         }),
       ),
       listBlockDevices: unary(() => ({ blockDevices: [this.device()] })),
