@@ -40,8 +40,8 @@ export async function diagnoseSetup(
 }
 
 /**
- * The same for a transition to snapshot of a tracker, which now is as told: what the driver refuses to one in incremental mode is the
- * COW file. `sizeBytes` is that of the origin.
+ * The same for a transition to snapshot that was refused with WRONG_STATE, of a tracker that now is as told: what the driver refuses to
+ * one in incremental mode is the COW file. `sizeBytes` is that of the origin.
  */
 export async function diagnoseTransition(
   error: AgentError,
@@ -49,7 +49,7 @@ export async function diagnoseTransition(
   tracker: TrackerInfo,
   sizeBytes: bigint,
 ): Promise<AgentError | undefined> {
-  if (error.reason !== 'WRONG_STATE' || !isInIncrementalMode(tracker)) return undefined;
+  if (!isInIncrementalMode(tracker)) return undefined;
   const device = await blockDeviceNumber(attempt.blockDevice);
   const mounts = (await readMounts()).filter((mount) => mount.device === device);
   return diagnoseCowFile(error, attempt, mounts, sizeBytes);

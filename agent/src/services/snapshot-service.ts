@@ -402,7 +402,7 @@ export class SnapshotService {
               ),
             );
           } catch (error) {
-            if (!(error instanceof AgentError)) throw error;
+            if (!(error instanceof AgentError) || error.reason !== 'WRONG_STATE') throw error;
             const attempt = { blockDevice, cowFile, cowSizeMib };
             const now = await this.trackers.info(minor);
             throw (await diagnoseTransition(error, attempt, now, position.sizeBytes)) ?? error;
