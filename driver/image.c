@@ -100,7 +100,7 @@ static blk_status_t unreadable(const struct esnap_epoch *ep)
 	return READ_ONCE(ep->mode) == ESNAP_SNAPSHOT ? BLK_STS_DEV_RESOURCE : BLK_STS_IOERR;
 }
 
-/* Are zeros the answer to a read that ends so? */
+/* Are zeros the answer to a read that ends so, of a snapshot that has failed? */
 static bool reads_as_zeros(const struct esnap_epoch *ep, blk_status_t status)
 {
 	return status && status != BLK_STS_DEV_RESOURCE && ep->tracker->ignore_errors;
@@ -148,6 +148,21 @@ static void hide_store(struct image_read *rd)
 	}
 }
 
+/*
+ * Before the reader has zeros, whoever asks must see that they are no data: the
+ * snapshot has failed then.  But a file that is closed, or being closed, would go on
+ * saying that it is complete; close_file() waits for who has seen it open.
+ */
+static bool has_failed(struct esnap_epoch *ep, blk_status_t status)
+{
+	rcu_read_lock();
+	if (READ_ONCE(ep->seal) == ESNAP_OPEN)
+		esnap_fail(ep, blk_status_to_errno(status),
+			   "its image cannot be read, and shows zeros now");
+	rcu_read_unlock();
+	return READ_ONCE(ep->error);
+}
+
 static void put_read(struct image_read *rd)
 {
 	struct esnap_image *img = rd->img;
@@ -160,10 +175,7 @@ static void put_read(struct image_read *rd)
 		queue_work(img->wq, &rd->work);
 		return;
 	}
-	if (reads_as_zeros(img->epoch, rd->status)) {
-		/* Before the reader has them: whoever asks then must see that they are no data. */
-		esnap_fail(img->epoch, blk_status_to_errno(rd->status),
-			   "its image cannot be read, and shows zeros now");
+	if (reads_as_zeros(img->epoch, rd->status) && has_failed(img->epoch, rd->status)) {
 		fill(rd, 0, NULL, rd->iter.bi_size);
 		rd->status = BLK_STS_OK;
 	}
@@ -222,6 +234,8 @@ static void submit_piece(struct image_read *rd, unsigned int at, unsigned int nr
 	piece->from_origin = from_origin;
 	bio_trim(clone, at, nr);
 	esnap_bio_make_waiting(clone);
+	/* What is read ahead may fail without need, and would be the end of the snapshot. */
+	clone->bi_opf &= ~(REQ_RAHEAD | REQ_FAILFAST_MASK);
 	clone->bi_iter.bi_sector = sector;
 	clone->bi_end_io = end_piece;
 	atomic_inc(&rd->refs);

@@ -7,11 +7,13 @@ import { useVm } from '../harness/scenario.js';
 import {
   checkImage,
   copyImage,
+  cowHeader,
   info,
   ioctl,
   loadDriver,
   mkfs,
   mountExt4,
+  states,
   tests,
   tryIoctl,
 } from './driver.js';
@@ -100,6 +102,13 @@ describe('an origin in trouble', () => {
     await setUp();
     await ioctl(vm(), 'destroy', 0);
     await ioctl(vm(), 'setup', origin, '/t/cow', 0, 16, 0, 1);
+    // A suspended device gives an error to what is only read ahead.
+    await vm().sh(
+      `dmsetup suspend --nolockfs troubled
+       dd if=${image} of=/dev/null bs=1M count=4 status=none < /dev/null > /dev/null 2>&1 &
+       sleep 1; dmsetup resume troubled && wait $!`,
+    );
+    assert.equal((await info(vm(), 0)).error, 0);
     await trouble('/t/old', 'error');
     const [first = ''] = (await vm().sh(`${tests}/imagecheck extents /t/old`)).split(' ');
     await vm().sh(
@@ -110,6 +119,31 @@ describe('an origin in trouble', () => {
     await vm().sh('dmesg | grep "elastio-snap: snapshot 0 .*failed (-5)"');
     await endTrouble();
     await vm().sh(`${makeNew} && ${overwrite}`);
+    await tearDown();
+  });
+
+  it('fails while it is unmounted, under a read of the image: the COW file says that it is complete, and is', async () => {
+    await setUp();
+    await ioctl(vm(), 'destroy', 0);
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 16, 0, 1);
+    await copyImage(vm(), copy);
+    const header = await cowHeader(vm(), disk, '/t/cow');
+    await vm().sh(
+      `dmsetup create broken --table "0 $(blockdev --getsz ${disk}) error" && udevadm settle`,
+    );
+    const [first = ''] = (await vm().sh(`${tests}/imagecheck extents /t/old`)).split(' ');
+    // What is written, and flushed, goes straight to the disk.
+    await trouble('/t/old', `delay /dev/mapper/broken SECTOR 4000 ${disk} SECTOR 0`);
+    const read = await vm().run(
+      `dd if=${image} of=/dev/null bs=4k skip=$((${first} * 512)) iflag=direct,skip_bytes count=1 < /dev/null & sleep 1; umount /t; wait $!`,
+    );
+    assert.match(read.stderr, /Input\/output error/);
+    const { state, error } = await info(vm(), 0);
+    assert.deepEqual([state, error, (await header()).isClean], [states.dormantSnapshot, 0, true]);
+    await endTrouble();
+    await vm().sh(`udevadm settle && dmsetup remove --retry broken && mount ${origin} /t`);
+    assert.equal((await info(vm(), 0)).state, states.snapshot);
+    await checkImage(vm(), copy);
     await tearDown();
   });
 
