@@ -43,7 +43,7 @@
 #define XFS_LOG_MAX_RECORD (8 + (256 << 10) / SECTOR_SIZE)
 #define XFS_LOG_UNMOUNT 0x20
 /* More are too many to be read while somebody waits for an unmount. */
-#define XFS_MAX_GROUPS 2048
+#define XFS_MAX_GROUPS 1024
 
 /* Not a secret: a digest that every kernel has. */
 static const siphash_key_t key = { { 0x656c696f2d736e61ULL, 0x7066696e67657270ULL } };
@@ -80,6 +80,7 @@ struct xfs_layout {
 	u32 unit;
 };
 
+/* False: there is something that does not tell enough. */
 static bool xfs_layout_of(const void *super, struct xfs_layout *xfs)
 {
 	u64 block = be64_to_cpup(super + 48);
@@ -89,6 +90,9 @@ static bool xfs_layout_of(const void *super, struct xfs_layout *xfs)
 	u8 ag_log = *(const u8 *)(super + 124);
 	unsigned int to_sectors = block_log - SECTOR_SHIFT;
 
+	/* Headers of groups have the number of a record only from version 5 on. */
+	if ((be16_to_cpup(super + 100) & 0xf) < 5)
+		return false;
 	/* A log on another device says nothing about this one. */
 	if (!block || block_log < SECTOR_SHIFT || block_log > 16 || ag_log > 31)
 		return false;
@@ -196,11 +200,16 @@ static int xfs_groups_digest(const struct reader *r, const struct xfs_layout *xf
 
 	for (i = 0; i < xfs->nr_groups; i++) {
 		for (header = 1; header <= 2; header++) {
-			err = read_block(r, i * xfs->group + header * xfs->unit);
+			u64 offset = header * xfs->unit % ELASTIO_SNAP_BLOCK_SECTORS;
+
+			/* The second one is most often in the same block. */
+			err = header == 2 && offset ? 0 :
+			      read_block(r, i * xfs->group + header * xfs->unit - offset);
 			if (err)
 				return err;
-			*digest = siphash_2u64(*digest, siphash(page_address(r->page), SECTOR_SIZE,
-								&key), &key);
+			*digest = siphash_2u64(*digest, siphash(page_address(r->page) +
+								(offset << SECTOR_SHIFT),
+								SECTOR_SIZE, &key), &key);
 		}
 	}
 	return 0;
