@@ -449,7 +449,7 @@ int esnap_destroy(unsigned int minor)
 	int err;
 
 	mutex_lock(&esnap_outer_lock);
-	/* Who waits for the image holds no filesystem: umount(8) would return before its end. */
+	/* The wait for the image comes before the hold: umount(8) would return too early. */
 	err = get_tracker_at_rest(minor, &t);
 	if (!err) {
 		sb = esnap_tracker_hold(t);
