@@ -229,6 +229,10 @@ static inline void esnap_stack_limits(struct queue_limits *limits, struct block_
 	blk_set_stacking_limits(limits);
 #if defined(HAVE_BLK_ALLOC_DISK_LIMITS)
 	queue_limits_stack_bdev(limits, origin, 0, "elastio-snap");
+#if defined(BLK_FEAT_WRITE_CACHE)
+	/* Nothing is written there: it has no cache to be flushed, as on older kernels. */
+	limits->features &= ~(BLK_FEAT_WRITE_CACHE | BLK_FEAT_FUA);
+#endif
 #else
 	blk_stack_limits(limits, &bdev_get_queue(origin)->limits, get_start_sect(origin));
 #endif
