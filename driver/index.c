@@ -117,6 +117,7 @@ int esnap_index_merge_window(struct esnap_index *idx)
 		if (err)
 			return err;
 		esnap_bitmap_test_and_set(&idx->changes.changed, block);
+		cond_resched();
 	}
 	return 0;
 }
@@ -440,6 +441,7 @@ static int save_mapping(struct esnap_index *idx)
 		if (!*entry)
 			*entry = cpu_to_le64(ELASTIO_SNAP_ENTRY_CHANGED);
 		ip->dirty = true;
+		cond_resched();
 	}
 	if (!err)
 		err = evict(idx, 0);
