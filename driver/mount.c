@@ -77,6 +77,8 @@ static void close_out(struct esnap_tracker *t)
 	if (!err)
 		pr_info("snapshot %u of %s is dormant: its filesystem was unmounted\n", t->minor,
 			t->bdev_path);
+	else
+		pr_warn("COW file %s is not deleted: its filesystem has ended\n", ep->cow_path);
 	esnap_tracker_give(t, err ? ESNAP_STOPPED : ESNAP_DORMANT);
 }
 

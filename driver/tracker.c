@@ -41,6 +41,19 @@ void esnap_tracker_info(const struct esnap_tracker *t, struct elastio_snap_info 
 
 /* --- the end --------------------------------------------------------------- */
 
+/* The filesystem is there; on another medium nothing is to be written because of us. */
+static void give_up_file(struct esnap_tracker *t)
+{
+	struct esnap_epoch *ep = t->current_epoch;
+
+	if (!esnap_origin_is_exchanged(t)) {
+		esnap_cowfile_remove(&ep->cowfile);
+		return;
+	}
+	pr_warn("COW file %s is not deleted: the disk reports another medium\n", ep->cow_path);
+	esnap_cowfile_unpin(&ep->cowfile);
+}
+
 /*
  * Gives back all that is the origin's and its filesystem's.  The tracker stays
  * as something to ask, and so does the image device, whose reads fail.  It is
@@ -67,7 +80,7 @@ static void stop(struct esnap_tracker *t, struct super_block *sb)
 	esnap_store_close(&ep->store);
 	esnap_copy_sync(t);
 	if (sb)
-		esnap_cowfile_remove(&ep->cowfile);
+		give_up_file(t);
 	mutex_lock(&esnap_inner_lock);
 	t->phase = ESNAP_STOPPED;
 	t->sb = NULL;

@@ -263,6 +263,19 @@ describe('a tracker of what can be detached', () => {
     await vm().sh('modprobe -r scsi_debug');
   });
 
+  it('does not delete its COW file on another medium', async () => {
+    const [disk = ''] = await removableDisks(1);
+    await mountExt4(vm(), disk, '/t', '-b 4096');
+    await ioctl(vm(), 'setup', disk, '/t/cow', 0, 4);
+    await vm().sh('mount -o remount,noatime /t && sync');
+    await exchange(disk);
+    const content = `sync; head -c 32M ${disk} | sha256sum; ls /t`;
+    const before = await vm().sh(content);
+    await ioctl(vm(), 'destroy', 0);
+    if (await tellsMedia()) assert.equal(await vm().sh(content), before);
+    await vm().sh('umount /t && modprobe -r scsi_debug');
+  });
+
   it('does not leave a COW file that says it is complete when a mount is refused', async () => {
     const [disk = ''] = await removableDisks(1);
     await mountExt4(vm(), disk, '/t', '-b 4096');
