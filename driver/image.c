@@ -157,7 +157,8 @@ static bool has_failed(struct esnap_epoch *ep, blk_status_t status)
 {
 	rcu_read_lock();
 	if (READ_ONCE(ep->seal) == ESNAP_OPEN)
-		esnap_fail(ep, blk_status_to_errno(status),
+		esnap_fail(ep, esnap_origin_is_exchanged(ep->tracker) ? -ENODEV :
+								       blk_status_to_errno(status),
 			   "its image cannot be read, and shows zeros now");
 	rcu_read_unlock();
 	return READ_ONCE(ep->error);
