@@ -232,6 +232,7 @@ export async function mergeRun(
   const [first] = run;
   const result = run.at(-1);
   if (!first || !result || run.length < 2) return;
+  checkFoldable(set, run);
   try {
     await set.soundChainOf(result);
     await checkWritable(set, first);
@@ -253,13 +254,24 @@ async function checkWritable(set: BackupSet, backup: SetManifest): Promise<void>
   await image.abandon();
 }
 
-/** The backup and the one that it goes into; rejects with the reason why that cannot be. */
+/** Rejects when more than the next one of the run builds on a backup that is going to disappear. */
+function checkFoldable(set: BackupSet, run: readonly SetManifest[]): void {
+  const needed = run.slice(0, -1).find(({ id }) => set.childrenOf(id).length > 1);
+  if (!needed) return;
+  throw new CliError(
+    `backup ${String(needed.id)} cannot be merged into its successor: several backups build on it`,
+    EXIT.state,
+  );
+}
+
+/** The earlier one of the two backups and the later one, which stays; rejects with the reason why that cannot be. */
 export function mergePair(
   set: BackupSet,
   id: number,
   into: 'successor' | 'predecessor',
 ): [SetManifest, SetManifest] {
   const backup = set.require(id);
+  let pair: [SetManifest, SetManifest];
   if (into === 'predecessor') {
     if (backup.parent === null) {
       throw new CliError(
@@ -267,15 +279,17 @@ export function mergePair(
         EXIT.state,
       );
     }
-    return [set.require(backup.parent), backup];
+    pair = [set.require(backup.parent), backup];
+  } else {
+    const [child] = set.childrenOf(id);
+    if (!child) {
+      throw new CliError(
+        `backup ${String(id)} cannot be merged into its successor: no backup builds on it`,
+        EXIT.state,
+      );
+    }
+    pair = [backup, child];
   }
-  const [child, another] = set.childrenOf(id);
-  if (!child || another) {
-    const why = child ? 'several backups build on it' : 'no backup builds on it';
-    throw new CliError(
-      `backup ${String(id)} cannot be merged into its successor: ${why}`,
-      EXIT.state,
-    );
-  }
-  return [backup, child];
+  checkFoldable(set, pair);
+  return pair;
 }

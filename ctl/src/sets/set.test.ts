@@ -503,6 +503,27 @@ describe('a backup set', function () {
       await assertWhole(contents, [...ids, 7]);
     });
 
+    it('merges nothing on which another backup builds', async () => {
+      const contents = await fill(4, 42);
+      const away = join(directory, 'away');
+      await rename(join(directory, '000004.json'), away);
+      const volume = volumeAfter(42, sizeBytes, 2);
+      volume.change(3);
+      await backUp(volume, 5);
+      contents.set(5, volume.content);
+      await rename(away, join(directory, '000004.json'));
+      const refusal = exitCode(EXIT.state, /^backup 3 cannot .*: several backups build on it$/);
+      await withSet('write', async (set) => {
+        for (const id of [4, 5]) {
+          assert.throws(() => mergePair(set, id, 'predecessor'), refusal);
+          const run = [set.require(2), set.require(3), set.require(id)];
+          await assert.rejects(mergeRun(set, run, never), refusal);
+        }
+        assert.throws(() => mergePair(set, 3, 'successor'), refusal);
+      });
+      await assertWhole(contents, [1, 2, 3, 4, 5]);
+    });
+
     it('is what it was when something is damaged that would be merged', async () => {
       const contents = await fill(3, 41);
       const name = join(directory, '000002.qcow2');
