@@ -337,10 +337,11 @@ describe('destination of a backup', () => {
     assert.equal(await readFile(file, 'utf8'), 'x');
   });
 
-  it('is not replaced by a backup of another device, unless that is told to', async () => {
-    write(file, 'full', 1);
-    write(file, 'increment', 2);
-    const mayWrite = async (now: OriginDetails, full: boolean): Promise<void> => {
+  describe('of another device', () => {
+    const host = { ...ORIGIN, host: 'db2', machineId: 'b'.repeat(32) };
+    const device = { ...ORIGIN, blockDevice: '/dev/vdc1', stableId: 'PARTUUID=2' };
+
+    async function mayWrite(now: OriginDetails, full: boolean): Promise<void> {
       const destination = await Destination.open(file, 'write', full);
       try {
         await destination.checkMayWrite(now);
@@ -348,20 +349,44 @@ describe('destination of a backup', () => {
         await destination.close();
       }
       await (await Destination.glance(file, full)).destination.checkMayWrite(now);
-    };
-    const refused = (error: unknown): boolean =>
-      error instanceof CliError &&
-      error.exitCode === EXIT.state &&
-      error.message.includes('--full');
-    const host = { ...ORIGIN, host: 'db2', machineId: 'b'.repeat(32) };
-    const device = { ...ORIGIN, blockDevice: '/dev/vdc1', stableId: 'PARTUUID=2' };
-    for (const other of [host, device]) {
-      await assert.rejects(mayWrite(other, false), refused);
-      await mayWrite(other, true);
     }
-    await assert.rejects(mayWrite(device, false), /\/dev\/vdb1 on db1, .* \/dev\/vdc1 on db1: /);
-    // A host may be renamed, and a device have another path after a reboot.
-    await mayWrite({ ...ORIGIN, host: 'new', blockDevice: '/dev/vdq1' }, false);
+
+    function refused(error: unknown): boolean {
+      return (
+        error instanceof CliError &&
+        error.exitCode === EXIT.state &&
+        error.message.includes('--full')
+      );
+    }
+
+    it('is not replaced, unless that is told to', async () => {
+      write(file, 'full', 1);
+      write(file, 'increment', 2);
+      for (const other of [host, device]) {
+        await assert.rejects(mayWrite(other, false), refused);
+        await mayWrite(other, true);
+      }
+      await assert.rejects(mayWrite(device, false), /\/dev\/vdb1 on db1, .* \/dev\/vdc1 on db1: /);
+      // A host may be renamed, and a device have another path after a reboot.
+      await mayWrite({ ...ORIGIN, host: 'new', blockDevice: '/dev/vdq1' }, false);
+    });
+
+    it('is not replaced either when nothing can be built on it', async () => {
+      const breaks = [() => truncate(file, 4096), () => rm(file)];
+      for (const breakIt of breaks) {
+        write(file, 'full', 1);
+        await breakIt();
+        await assert.rejects(mayWrite(device, false), refused);
+        await mayWrite(device, true);
+        await mayWrite(ORIGIN, false);
+      }
+      write(file, 'full', 1);
+      await truncate(`${file}.manifest`, 100);
+      await assert.rejects(mayWrite(ORIGIN, false), refused);
+      await mayWrite(ORIGIN, true);
+      await rm(file);
+      await mayWrite(ORIGIN, false);
+    });
   });
 
   it('is known by names where its manifest has no more', async () => {

@@ -55,6 +55,8 @@ export class Destination implements BackupTarget {
   private record: ProgressRecord | undefined;
   private takenUp: TakenUp | undefined;
   private current: Manifest | undefined;
+  /** Where the backup comes from whose manifest is there, also one on which nothing can be built. */
+  private former: BackupOrigin | undefined;
   private why = 'this is the first backup to this file';
 
   private constructor(
@@ -247,6 +249,7 @@ export class Destination implements BackupTarget {
       if (file) this.why = 'it has no manifest';
       return;
     }
+    this.former = manifest.origin;
     if (!file) this.why = 'there is a manifest, but the file is missing';
     else if (file.size !== manifest.sizeBytes)
       this.why = 'the file has not the size in its manifest';
@@ -255,17 +258,24 @@ export class Destination implements BackupTarget {
 
   /** Rejects when the file is somebody else's, or a backup of another device that would be lost. */
   async checkMayWrite(now: BackupOrigin): Promise<void> {
-    const former = this.current?.origin;
+    const { former } = this;
     if (former && !this.full && !isSameOrigin(former, now)) {
       throw new CliError(
         `${this.path} is a backup of ${former.blockDevice} on ${former.host}, and this is ${now.blockDevice} on ${now.host}: give another file, or replace that backup with --full`,
         EXIT.state,
       );
     }
-    if (!(await exists(this.path)) || (await exists(this.manifestPath))) return;
+    if (former || !(await exists(this.path))) return;
+    if (!(await exists(this.manifestPath))) {
+      throw new CliError(
+        `${this.path} exists and is no backup (it has no manifest): give another file, or delete it`,
+        EXIT.usage,
+      );
+    }
+    if (this.full) return;
     throw new CliError(
-      `${this.path} exists and is no backup (it has no manifest): give another file, or delete it`,
-      EXIT.usage,
+      `${this.path}: nobody can tell of which device it is a backup, for ${this.why}; put the manifest back, or replace that backup with --full`,
+      EXIT.state,
     );
   }
 
