@@ -70,6 +70,37 @@ describe('elioctl with a set', function () {
   });
 
   for (const form of ['set', 'raw'] as const) {
+    it(`builds on no backup of which --verify finds that it differs (${form})`, async () => {
+      const place = form === 'set' ? `${set}/` : join(directory, 'raw');
+      const backUpTo = (): Promise<RunResult> =>
+        elioctl('backup', '--output=json', '--verify', '/dev/vdb1', place);
+      assert.equal((await backUpTo()).status, EXIT.ok);
+      origin.volume.change(5);
+      origin.tamper = (message) => {
+        if (message.content?.$case !== 'data') return message;
+        const at = Number(message.content.value.offsetBytes);
+        origin.volume.content.writeUInt8(origin.volume.content.readUInt8(at) ^ 1, at);
+        origin.tamper = (next) => next;
+        return message;
+      };
+      const { status, stderr } = await backUpTo();
+      assert.equal(status, EXIT.failed);
+      const fate = form === 'set' ? 'it was deleted again' : 'the next backup is a full one';
+      assert.match(stderr, new RegExp(`1 blocks differ, at byte \\d+; .*${fate}$`, 'm'));
+      assert.ok(origin.isIncremental);
+      if (form === 'set') {
+        const left = ['000001.json', '000001.qcow2', '000001.sums'];
+        assert.deepEqual(readdirSync(set).sort(), left);
+      }
+      origin.oldestKnown = 1n;
+      const next = await backUpTo();
+      assert.equal(next.status, EXIT.ok, next.stderr);
+      const { type, parent } = JSON.parse(next.stdout) as BackupResult;
+      const expected = form === 'set' ? ['incremental', 1] : ['full', null];
+      assert.deepEqual([type, parent], expected);
+      assert.equal((await elioctl('verify', place)).status, EXIT.ok);
+    });
+
     describe(`leaves out what the filesystem does not use (${form})`, () => {
       let place = '';
       beforeEach(() => {

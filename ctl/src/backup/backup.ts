@@ -2,7 +2,7 @@
 // A backup: snapshot, stream, commit, back to incremental mode.
 import type { Snapshot } from '../../../proto/gen/elio/v1/types.js';
 import { type Connection } from '../connection.js';
-import { messageOf } from '../errors.js';
+import { CliError, messageOf } from '../errors.js';
 import { lengthOf, type Blocks } from './blocks.js';
 import { checkInterrupt } from '../interrupt.js';
 import { cookieToManifest } from './manifest.js';
@@ -21,7 +21,7 @@ import { openSource, type Choices, type Source } from './source.js';
 import { atStep } from './steps.js';
 import type { BlockStream } from './stream.js';
 import type { BackupTarget, OriginDetails, WrittenBackup } from './target.js';
-import { compareWithImage } from './verify.js';
+import { compareWithImage, DifferenceError } from './verify.js';
 import type { BackupWatch } from './watch.js';
 
 export interface BackupOptions extends SnapshotSizes, Choices {
@@ -120,6 +120,25 @@ async function leave(
   }
 }
 
+/** Compares what was just written with the image; rejects when they differ, and then nothing is built on it. */
+async function verifyWritten(
+  connection: Connection,
+  minor: number,
+  target: BackupTarget,
+  { showProgress, pacer }: BackupWatch,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    await compareWithImage(connection, minor, target.content(), signal, showProgress, pacer);
+  } catch (error) {
+    if (!(error instanceof DifferenceError)) throw error;
+    const fate = await target
+      .withdraw()
+      .catch((failure: unknown) => `it could not be taken back: ${messageOf(failure)}`);
+    throw new CliError(`${error.message}; ${fate}`);
+  }
+}
+
 async function run(
   connection: Connection,
   origin: Origin,
@@ -133,7 +152,7 @@ async function run(
 ): Promise<Omit<BackupResult, 'seconds'>> {
   const { cookie } = snapshot;
   const { minor, blockDevice } = snapshot.snapshot;
-  const { pacer, showProgress } = watch;
+  const { pacer } = watch;
   const source =
     goingOn ?? (await openSource(connection, minor, cookie, target, options, pacer, signal));
   const reason = [snapshot.note, source.reason].filter((text) => text !== '').join('; ');
@@ -153,7 +172,7 @@ async function run(
   );
   atStep('committed');
   if (options.verify) {
-    await compareWithImage(connection, minor, target.content(), signal, showProgress, pacer);
+    await verifyWritten(connection, minor, target, watch, signal);
     watch.note('the backup equals the image');
   }
   checkInterrupt(signal);
@@ -215,8 +234,9 @@ async function begin(
 
 /**
  * Brings the destination up to date with a new snapshot of the device, or with that of a transfer which a killed run did not end, and
- * leaves the device in incremental mode. Rejects with CliError; the destination is then what it was, and the next run is incremental
- * if this one could have been.
+ * leaves the device in incremental mode. Rejects with CliError; the destination is then what it was, or has the complete backup when
+ * what failed came behind that, and the next run is incremental if this one could have been. But a raw file that is found to differ from
+ * the image stays, and the next run is a full one.
  */
 export async function backUp(
   connection: Connection,

@@ -105,7 +105,7 @@ export class Destination implements BackupTarget {
     await this.lock?.release();
   }
 
-  /** The last committed backup; undefined: there is none to build on, and `whyNone` says why. */
+  /** The last committed backup; undefined: there is none. */
   get manifest(): Manifest | undefined {
     return this.current;
   }
@@ -115,7 +115,7 @@ export class Destination implements BackupTarget {
   }
 
   get base(): BackupBase | undefined {
-    return this.current;
+    return this.current?.differs === true ? undefined : this.current;
   }
 
   content(): BackupContent {
@@ -254,6 +254,16 @@ export class Destination implements BackupTarget {
     else if (file.size !== manifest.sizeBytes)
       this.why = 'the file has not the size in its manifest';
     else this.current = manifest;
+    if (this.current?.differs === true) this.why = 'what is there is not what its image showed';
+  }
+
+  /** What it was before is overwritten. */
+  async withdraw(): Promise<string> {
+    const { origin, created, cookie, digests, skipped } = this.requireManifest();
+    const manifest = new Manifest(origin, created, cookie, digests, skipped, true);
+    await writeFileAtomically(this.manifestPath, manifest.serialize());
+    await this.load();
+    return 'it stays as it is, and the next backup is a full one';
   }
 
   /** Rejects when the file is somebody else's, or a backup of another device that would be lost. */

@@ -31,6 +31,8 @@ const manifestSchema = z.strictObject({
   chunk_sha256: z.string(),
   /** Blocks whose content means nothing: the filesystem did not use them. */
   skipped: skippedSchema.default([]),
+  /** The image was found to be another when the two were compared. */
+  differs: z.literal(true).optional(),
 });
 
 export type ManifestCookie = z.infer<typeof cookieSchema>;
@@ -76,6 +78,8 @@ export class Manifest {
     readonly cookie: ManifestCookie,
     readonly digests: ChunkDigests,
     readonly skipped: ChangeMap,
+    /** The image was found to be another: nothing may be built on this. */
+    readonly differs = false,
   ) {}
 
   get sizeBytes(): number {
@@ -94,6 +98,7 @@ export class Manifest {
       m.cookie,
       digests,
       skippedFromManifest(m.skipped, m.size_bytes),
+      m.differs,
     );
   }
 
@@ -110,6 +115,7 @@ export class Manifest {
       sha256_tree: this.digests.tree(),
       chunk_sha256: this.digests.toString(),
       skipped: skippedToManifest(this.skipped),
+      ...(this.differs && { differs: true }),
     };
     return `${JSON.stringify(content, null, 2)}\n`;
   }

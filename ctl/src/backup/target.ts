@@ -61,6 +61,11 @@ export interface BackupTarget {
     cookie: ManifestCookie,
     transfer?: Transfer,
   ): Promise<WrittenBackup>;
+  /**
+   * Takes back the newest backup, which is not what it should be: the next one does not build on it. Resolves with what has become of
+   * it, for a message.
+   */
+  withdraw(): Promise<string>;
   /** The newest backup; rejects when there is none. */
   content(): BackupContent;
 }

@@ -18,6 +18,9 @@ import { openBlockStream } from './stream.js';
 
 const SHOWN_OFFSETS = 5;
 
+/** The two that were compared are not the same. */
+export class DifferenceError extends CliError {}
+
 /** Offsets of what differs: all counted, the first ones kept. */
 class Differences {
   private readonly offsets: number[] = [];
@@ -30,11 +33,11 @@ class Differences {
     if (this.offsets.length < SHOWN_OFFSETS) this.offsets.push(offset);
   }
 
-  /** Rejects when there are any. */
+  /** Throws DifferenceError when there are any. */
   check(what: string): void {
     if (this.count === 0) return;
     const more = this.count > this.offsets.length ? ' and more' : '';
-    throw new CliError(
+    throw new DifferenceError(
       `${what}: ${String(this.count)} ${this.unit} differ, at byte ${this.offsets.join(', ')}${more}`,
     );
   }
@@ -87,7 +90,10 @@ async function compare(
   }
 }
 
-/** Compares a backup with the image of the snapshot that it is a backup of, block by block, but for what is skipped. */
+/**
+ * Compares a backup with the image of the snapshot that it is a backup of, block by block, but for what is skipped. Rejects with
+ * DifferenceError when they differ.
+ */
 export async function compareWithImage(
   connection: Connection,
   minor: number,

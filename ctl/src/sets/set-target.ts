@@ -19,7 +19,7 @@ import type {
 } from '../backup/target.js';
 import { CliError, EXIT } from '../errors.js';
 import { qemuVersion, requireTools } from '../qemu/tools.js';
-import { putInPlace } from './commit.js';
+import { drop, putInPlace } from './commit.js';
 import { exists } from '../files.js';
 import { removeParts, writeLayer, type Layer } from './layer.js';
 import { checksumsOf, serializeSetManifest, type SetManifest } from './manifest.js';
@@ -153,6 +153,18 @@ export class SetTarget implements BackupTarget {
   ): Promise<WrittenBackup> {
     const { id, volume_bytes: sizeBytes } = this.set.require(undefined);
     return this.write(blocks, sizeBytes, id, origin, cookie, transfer);
+  }
+
+  async withdraw(): Promise<string> {
+    const { directory } = this.set;
+    const { id } = this.set.require(undefined);
+    try {
+      await drop(directory, id);
+      await this.set.load();
+    } catch (error) {
+      throw storageError(error, directory);
+    }
+    return 'it was deleted again';
   }
 
   content(): BackupContent {
