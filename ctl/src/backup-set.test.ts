@@ -288,11 +288,12 @@ describe('elioctl with a set', function () {
     });
   });
 
-  it('warns once when blocks that cannot be read become zeros', async () => {
+  it('warns once when a block that cannot be read fails the snapshot', async () => {
     const warnings = async (): Promise<number> => {
       const { status, stderr } = await elioctl('backup', '--verify', '/dev/vdb1', `${set}/`);
       assert.equal(status, EXIT.ok, stderr);
-      const warning = /^snapshot 0 was set up or reloaded with -i: .* are zeros in the backup/gm;
+      const warning =
+        /^snapshot 0 was set up or reloaded with -i: .* fails the snapshot, and with it the backup$/gm;
       return stderr.match(warning)?.length ?? 0;
     };
     assert.equal(await warnings(), 0);

@@ -254,7 +254,7 @@ export async function backUp(
   if (ignoreErrors) {
     const id = String(minor);
     watch.warn(
-      `snapshot ${id} was set up or reloaded with -i: blocks of it that cannot be read are zeros in the backup; after \`elioctl destroy ${id}\` the next backup is a full one that fails instead`,
+      `snapshot ${id} was set up or reloaded with -i: a block of it that cannot be read fails the snapshot, and with it the backup`,
     );
   }
   atStep('snapshot-taken');
