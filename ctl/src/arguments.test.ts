@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { InvalidArgumentError } from 'commander';
-import { parseBandwidth, parseCount, parseMinor, parseSeconds, parseSize } from './arguments.js';
+import {
+  parseBandwidth,
+  parseCache,
+  parseCount,
+  parseMinor,
+  parseSeconds,
+  parseSize,
+} from './arguments.js';
 
 describe('arguments', () => {
   it('take a minor as a decimal number, whatever zeros it begins with', () => {
@@ -17,10 +24,15 @@ describe('arguments', () => {
     assert.equal(parseSize('4K'), 4096n);
     assert.equal(parseSize('3m'), 3n << 20n);
     assert.equal(parseSize('1G'), 1n << 30n);
-    // More than any machine of today has: that of the agent counts, not this one's.
-    assert.equal(parseSize('314572800'), 314572800n << 20n);
     for (const bad of ['', '-1', '1T', '1.5G', '0x10', 'G', `1${'0'.repeat(20)}`])
       assert.throws(() => parseSize(bad), InvalidArgumentError, bad);
+  });
+
+  it('take a cache as a size, and none that can only be bytes', () => {
+    // The memory of this machine does not count.
+    assert.equal(parseCache('1048575'), 1048575n << 20n);
+    for (const bad of ['1048576', '1024G', '314572800'])
+      assert.throws(() => parseCache(bad), /the unit is MiB, not bytes/, bad);
   });
 
   it('take a bandwidth as a size, and none that would take for ever', () => {

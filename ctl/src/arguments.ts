@@ -29,6 +29,18 @@ export function parseSize(text: string): bigint {
   return bytes;
 }
 
+/** No host has so much memory to spare; what old scripts passed in bytes is more. */
+const CACHE_LIMIT = 1n << 40n;
+
+/** The limit of an index cache, typed as a size; in bytes. */
+export function parseCache(text: string): bigint {
+  const bytes = parseSize(text);
+  if (bytes >= CACHE_LIMIT) {
+    throw new InvalidArgumentError('a cache is less than 1 TiB: the unit is MiB, not bytes.');
+  }
+  return bytes;
+}
+
 /** A slower host would take days, and its snapshot's lease might end between two messages. */
 const LEAST_BANDWIDTH = 64n << 10n;
 

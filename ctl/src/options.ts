@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Options that several commands have.
 import { Option } from 'commander';
-import { parseLease, parseSize } from './arguments.js';
+import { parseCache, parseLease, parseSize } from './arguments.js';
 
 export type OutputForm = 'table' | 'json';
 
@@ -30,7 +30,7 @@ export function yesOption(): Option {
 /** -c of several commands. */
 export function cacheOption(): Option {
   return new Option('-c <cache size>', 'limit of the index cache in MiB, or with K, M or G')
-    .argParser(parseSize)
+    .argParser(parseCache)
     .default(0n, '300 MiB');
 }
 

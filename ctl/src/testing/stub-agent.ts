@@ -23,7 +23,7 @@ import {
 import { Snapshot, TrackerState } from '../../../proto/gen/elio/v1/types.js';
 
 /** More than the machine has on which the tests run. */
-export const STUB_MEMORY_BYTES = 1n << 50n;
+export const STUB_MEMORY_BYTES = 1n << 40n;
 
 /** A snapshot of /dev/vdb, which is 2 GiB. */
 export function stubSnapshot(minor: number, more: Partial<Snapshot> = {}): Snapshot {
