@@ -288,6 +288,17 @@ describe('elioctl with a set', function () {
     });
   });
 
+  it('does not destroy a failed tracker for a cache that the host refuses', async () => {
+    await backUp();
+    origin.error = -27;
+    origin.calls.length = 0;
+    const refused = await elioctl('backup', '-c', '1025', '/dev/vdb1', `${set}/`);
+    assert.equal(refused.status, EXIT.usage, refused.stderr);
+    assert.match(refused.stderr, /1025 MiB is more than half of the memory/);
+    assert.deepEqual(origin.calls, []);
+    assert.match((await backUp('-c', '1024')).reason, /snapshot 0 had failed/);
+  });
+
   it('warns once when a block that cannot be read fails the snapshot', async () => {
     const warnings = async (): Promise<number> => {
       const { status, stderr } = await elioctl('backup', '--verify', '/dev/vdb1', `${set}/`);

@@ -63,4 +63,10 @@ describe('a cache', () => {
     );
     assert.equal(refusalOfCache(1n << 50n, 0n), '');
   });
+
+  it('is taken when it is the default, or half of what the machine has and the kernel has not', () => {
+    assert.equal(refusalOfCache(300n << 20n, 256n << 20n), '');
+    assert.match(refusalOfCache(301n << 20n, 256n << 20n), /301 MiB is more than half/);
+    assert.equal(refusalOfCache(1n << 30n, 1960n << 20n), '');
+  });
 });

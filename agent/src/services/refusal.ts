@@ -50,11 +50,21 @@ export function refusalOfCowSize(
   return `a COW file of ${size} is too small for ${path}: give at least ${String(smallestCowSizeMib(sizeBytes))} MiB (-f)`;
 }
 
+/** The module parameter cow_max_memory_default, as nearly everybody leaves it, in bytes. */
+const DEFAULT_CACHE_BYTES = 300n << 20n;
+
+/** Firmware and kernel take a little of a machine's memory before anybody is told of it: the rest is rounded up to whole 256 MiB. */
+const MEMORY_UNIT_BYTES = 256n << 20n;
+
 /**
  * Why an index cache of so many bytes is refused on a host with so much memory (0: not known), and what to do; empty: it is not. Old
- * scripts passed bytes to elioctl: what cannot be meant is refused.
+ * scripts passed bytes to elioctl: what cannot be meant is refused, which the default
+ * always can.
  */
 export function refusalOfCache(cacheSizeBytes: bigint, memoryBytes: bigint): string {
-  if (memoryBytes === 0n || cacheSizeBytes <= memoryBytes / 2n) return '';
+  const units = (memoryBytes + MEMORY_UNIT_BYTES - 1n) / MEMORY_UNIT_BYTES;
+  const isFine =
+    cacheSizeBytes <= DEFAULT_CACHE_BYTES || cacheSizeBytes * 2n <= units * MEMORY_UNIT_BYTES;
+  if (memoryBytes === 0n || isFine) return '';
   return `a cache of ${String(toMib(cacheSizeBytes))} MiB is more than half of the memory of the host; the unit of -c is MiB, not bytes (a suffix K, M or G is possible)`;
 }

@@ -12,12 +12,12 @@ import type {
 } from '../../../proto/gen/elio/v1/snapshot.js';
 import { TrackerState, type Snapshot } from '../../../proto/gen/elio/v1/types.js';
 import type { Connection } from '../connection.js';
-import { describeOrigin, findDevice, type SnapshotSizes } from '../backup/origin.js';
+import { checkCache, describeOrigin, findDevice, type SnapshotSizes } from '../backup/origin.js';
 import { obstacle } from '../backup/resume.js';
 import { baseOf, type Choices } from '../backup/source.js';
 import type { BackupContent, BackupTarget } from '../backup/target.js';
 import { toMib } from '../../../agent/src/driver/cow-size.js';
-import { refusalOfCache, refusalOfCowSize } from '../../../agent/src/services/refusal.js';
+import { refusalOfCowSize } from '../../../agent/src/services/refusal.js';
 import { CliError, EXIT, type ExitCode } from '../errors.js';
 import { formatBytes, formatDuration } from '../output.js';
 import { listSnapshots, stateName } from '../snapshots.js';
@@ -62,12 +62,6 @@ async function checkMinorIsFree(connection: Connection, minor: number | undefine
     `minor ${String(taken.minor)} is in use by ${taken.blockDevice}: take what \`elioctl get-free-minor\` prints`,
     EXIT.state,
   );
-}
-
-async function checkCache(connection: Connection, cacheSizeBytes: bigint): Promise<void> {
-  const { memoryBytes } = await connection.hosts.getHost({});
-  const refusal = refusalOfCache(cacheSizeBytes, memoryBytes);
-  if (refusal !== '') throw refuse(connection, refusal, EXIT.usage);
 }
 
 /** The device on which a path is, as far as the mount points of block devices tell. */

@@ -7,6 +7,7 @@ import { TrackerState, type Cookie, type Snapshot } from '../../../proto/gen/eli
 import { SLOW_CALL_MS, type Connection } from '../connection.js';
 import { CliError, EXIT } from '../errors.js';
 import { cookieToManifest, isSameInstant } from './manifest.js';
+import { refusalOfCache } from '../../../agent/src/services/refusal.js';
 import type { OriginDetails } from './target.js';
 
 /**
@@ -73,6 +74,13 @@ export async function describeOrigin(
   };
 }
 
+/** Rejects as the agent does for an index cache of so many bytes, if the agent tells the memory of its host. */
+export async function checkCache(connection: Connection, cacheSizeBytes: bigint): Promise<void> {
+  const { memoryBytes } = await connection.hosts.getHost({});
+  const refusal = refusalOfCache(cacheSizeBytes, memoryBytes);
+  if (refusal !== '') throw new CliError(`${connection.label}: ${refusal}`, EXIT.usage);
+}
+
 /** The tracker of a device; undefined: it has none. */
 export async function trackerOf(
   connection: Connection,
@@ -113,6 +121,7 @@ export class Origin {
     const tracker = await trackerOf(this.connection, this.device);
     if (!tracker) return this.setUp(sizes, '');
     if (tracker.error !== 0) {
+      await checkCache(this.connection, sizes.cacheSizeBytes);
       await this.destroy(tracker.minor);
       const note = `snapshot ${String(tracker.minor)} had failed (${String(tracker.error)}); tracking began anew`;
       return this.setUp(sizes, note);

@@ -269,6 +269,7 @@ export class StubOrigin {
         GetHostResponse.fromPartial({
           hostname: this.hostname,
           bootId: this.bootId,
+          memoryBytes: 2n << 30n,
           agentVersion: '0.1.0',
           moduleVersion: '0.1.0',
           kernelRelease: '6.1.0',
