@@ -6,6 +6,9 @@ export const COW_INDEX_OFFSET = 4096;
 /** The index grows by sections of so many entries of 8 bytes. */
 export const COW_SECTION_ENTRIES = 4096;
 
+/** The module parameter cow_fallocate_percentage_default can be read nowhere; nearly everybody leaves it as it is. */
+export const DEFAULT_PERCENT = 10n;
+
 const MIB = 1n << 20n;
 
 /** Where the saved blocks of an origin of that size begin. */

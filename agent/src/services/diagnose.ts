@@ -10,9 +10,6 @@ import { blockDeviceNumber, deviceNumber, readMounts, type Mount } from '../os/m
 import { refusalOfCowSize } from './refusal.js';
 import { isInIncrementalMode } from './trackers.js';
 
-/** The module parameter cow_fallocate_percentage_default can be read nowhere; this is the least that it may be. */
-const LEAST_PERCENT = 1n;
-
 /** A snapshot that the driver refused. */
 interface Attempt {
   blockDevice: string;
@@ -110,6 +107,6 @@ async function diagnoseCowFile(
       `${cowFile} is not on ${blockDevice}: give a path below ${mount.mountPoint}`,
     );
   }
-  const refusal = refusalOfCowSize({ path: blockDevice, sizeBytes }, cowSizeMib, LEAST_PERCENT);
+  const refusal = refusalOfCowSize({ path: blockDevice, sizeBytes }, cowSizeMib);
   return refusal === '' ? undefined : invalid(error, 'COW_FILE_TOO_SMALL', refusal);
 }

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whether a device can be snapshotted as it is now, without trying it.
-import { smallestCowSizeBytes, smallestCowSizeMib, toMib } from '../driver/cow-size.js';
+import {
+  DEFAULT_PERCENT,
+  smallestCowSizeBytes,
+  smallestCowSizeMib,
+  toMib,
+} from '../driver/cow-size.js';
 
 /** The filesystems that the driver takes; ext2 and ext3 are mounted by ext4's driver under their own names. */
 const FILESYSTEMS = ['ext2', 'ext3', 'ext4', 'xfs'];
@@ -35,16 +40,15 @@ export function refusalOf(facts: DeviceFacts): string {
 }
 
 /**
- * Why the driver would refuse a COW file of so many MiB for an origin, and what to do; empty: it is large enough. 0 MiB: of
- * `defaultPercent` of the origin.
+ * Why the driver would refuse a COW file of so many MiB for an origin, and what to do; empty: it is large enough. 0 MiB: the
+ * default size.
  */
 export function refusalOfCowSize(
   { path, sizeBytes }: { path: string; sizeBytes: bigint },
   cowSizeMib: bigint,
-  defaultPercent: bigint,
 ): string {
   const isDefault = cowSizeMib === 0n;
-  const cowSizeBytes = isDefault ? (sizeBytes * defaultPercent) / 100n : cowSizeMib << 20n;
+  const cowSizeBytes = isDefault ? (sizeBytes * DEFAULT_PERCENT) / 100n : cowSizeMib << 20n;
   if (cowSizeBytes >= smallestCowSizeBytes(sizeBytes)) return '';
   const size = isDefault ? 'the default size' : `${String(cowSizeMib)} MiB`;
   return `a COW file of ${size} is too small for ${path}: give at least ${String(smallestCowSizeMib(sizeBytes))} MiB (-f)`;

@@ -192,9 +192,14 @@ describe('the snapshots of a host', () => {
 
   describe('whose driver refuses a transition', () => {
     /** Why the agent refuses a transition with a COW file of so many MiB, of which the driver only says EINVAL. */
-    async function refusal(cowSizeMib: bigint): Promise<ServiceError> {
-      memory.driver.transitionToSnapshot = () =>
-        Promise.reject(new IoctlError('TRANSITION_SNAP', 'EINVAL'));
+    async function refusal(
+      cowSizeMib: bigint,
+      meanwhile: () => void = () => undefined,
+    ): Promise<ServiceError> {
+      memory.driver.transitionToSnapshot = () => {
+        meanwhile();
+        return Promise.reject(new IoctlError('TRANSITION_SNAP', 'EINVAL'));
+      };
       const cowSizeBytes = cowSizeMib * MIB;
       const request = TransitionToSnapshotRequest.create({
         minor: 1,
@@ -215,7 +220,15 @@ describe('the snapshots of a host', () => {
       const { code, details } = await refusal(1n);
       assert.equal(code, status.INVALID_ARGUMENT);
       assert.match(details, /1 MiB is too small for \/dev\/nodisk1: give at least 2 MiB/);
-      assert.match((await refusal(0n)).details, /the default size is too small .*at least 2 MiB/);
+    });
+
+    it('say what the driver said when no more can be found out', async () => {
+      memory.add(1, 2n);
+      const { code, details } = await refusal(1n, () => {
+        memory.driver.info = () => Promise.reject(new IoctlError('INFO', 'EIO'));
+      });
+      assert.equal(code, status.FAILED_PRECONDITION);
+      assert.match(details, /not in incremental mode, or it has failed/);
     });
 
     it('name their state when that is why', async () => {

@@ -220,7 +220,10 @@ export class SnapshotService {
         } catch (error) {
           if (!(error instanceof AgentError)) throw error;
           const attempt = { blockDevice, cowFile, cowSizeMib, minor };
-          throw (await diagnoseSetup(error, attempt, await this.trackers.list())) ?? error;
+          const better = this.trackers
+            .list()
+            .then((trackers) => diagnoseSetup(error, attempt, trackers));
+          throw (await better.catch(() => undefined)) ?? error;
         }
         return this.begin(minor, leaseSeconds).catch(async (error: unknown) => {
           throw await this.undoSetup(minor, error);
@@ -404,8 +407,10 @@ export class SnapshotService {
           } catch (error) {
             if (!(error instanceof AgentError) || error.reason !== 'WRONG_STATE') throw error;
             const attempt = { blockDevice, cowFile, cowSizeMib };
-            const now = await this.trackers.info(minor);
-            throw (await diagnoseTransition(error, attempt, now, position.sizeBytes)) ?? error;
+            const better = this.trackers
+              .info(minor)
+              .then((now) => diagnoseTransition(error, attempt, now, position.sizeBytes));
+            throw (await better.catch(() => undefined)) ?? error;
           }
           await this.trackers.leases.grant(await this.trackers.info(minor), leaseSeconds);
           return { snapshot: await this.snapshotOf(minor), oldCowFile };

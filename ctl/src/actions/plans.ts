@@ -77,9 +77,6 @@ function deviceOf(devices: readonly BlockDevice[], path: string): BlockDevice | 
   return best;
 }
 
-/** The module parameter cow_fallocate_percentage_default can be read nowhere; nearly everybody leaves it as it is. */
-const DEFAULT_PERCENT = 10n;
-
 async function checkCowFile(
   connection: Connection,
   device: BlockDevice,
@@ -95,7 +92,7 @@ async function checkCowFile(
       EXIT.usage,
     );
   }
-  const refusal = refusalOfCowSize(device, toMib(cowSizeBytes), DEFAULT_PERCENT);
+  const refusal = refusalOfCowSize(device, toMib(cowSizeBytes));
   if (refusal !== '') throw refuse(connection, refusal, EXIT.usage);
 }
 
