@@ -124,7 +124,7 @@ static void make_index(struct esnap_index *idx, const struct content *c)
 
 static void mark(struct esnap_index *idx, struct esnap_bitmap *bm, u64 block)
 {
-	if (esnap_bitmap_prepare(bm, block, block))
+	if (esnap_bitmap_prepare(bm, block, block, ESNAP_BITMAP_GFP))
 		fail("an allocation that cannot fail did");
 	esnap_index_mark(idx, bm, block, block);
 }

@@ -41,6 +41,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the conversions below
 #define lockdep_assert_held(lock) ((void)(lock))
 #define cond_resched() ((void)0)
 #define READ_ONCE(x) (x)
+#define data_race(expression) (expression)
 #define WRITE_ONCE(x, value) ((x) = (value))
 #define smp_load_acquire(p) (*(p))
 #define cmpxchg(p, old, new)                       \

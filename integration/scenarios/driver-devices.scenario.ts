@@ -147,6 +147,7 @@ class Origin {
     await ioctl(this.vm, 'setup', this.device, `${this.directory}/cow1`, this.minor, cowMib);
     await this.vm.sh(
       `test "$(blockdev --getss ${this.image})" = "$(blockdev --getss ${this.device})" &&
+       grep -qx 'write through' /sys/block/elastio-snap${this.minor}/queue/write_cache &&
        ${tests}/imagecheck extents ${this.directory}/cow1 > /tmp/first${this.minor} && cp --sparse=never ${this.image} ${this.copy}`,
     );
   }

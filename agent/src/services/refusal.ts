@@ -62,8 +62,7 @@ const MEMORY_UNIT_BYTES = 256n << 20n;
 
 /**
  * Why an index cache of so many bytes is refused on a host with so much memory (0: not known), and what to do; empty: it is not. Old
- * scripts passed bytes to elioctl: what cannot be meant is refused, which the default
- * always can.
+ * scripts passed bytes to elioctl: what cannot be meant is refused, but never the default.
  */
 export function refusalOfCache(cacheSizeBytes: bigint, memoryBytes: bigint): string {
   const units = (memoryBytes + MEMORY_UNIT_BYTES - 1n) / MEMORY_UNIT_BYTES;
