@@ -112,7 +112,7 @@ describe('an origin in trouble', () => {
     await trouble('/t/old', 'error');
     const [first = ''] = (await vm().sh(`${tests}/imagecheck extents /t/old`)).split(' ');
     await vm().sh(
-      `dd if=${image} of=/tmp/read bs=64k skip=$((${first} * 512)) iflag=direct,skip_bytes count=1 status=none && cmp -n 65536 /tmp/read /dev/zero`,
+      `dd if=${image} of=/tmp/zeros bs=64k skip=$((${first} * 512)) iflag=direct,skip_bytes count=1 status=none && cmp -n 65536 /tmp/zeros /dev/zero`,
     );
     const { state, error } = await info(vm(), 0);
     assert.deepEqual([state, error], [3, -5]);
