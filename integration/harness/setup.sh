@@ -6,7 +6,7 @@ set -euo pipefail
 
 declare -A packages=(
   [build]="gcc libc6-dev"
-  [test]="qemu-utils libnbd-bin mmdebstrap e2fsprogs xfsprogs busybox-static kmod cpio xz-utils zstd perl
+  [test]="qemu-utils libnbd-bin mmdebstrap e2fsprogs xfsprogs busybox-static kmod cpio xz-utils zstd lz4 perl
     openssh-client util-linux mount procps mandoc zsh fish"
   [install]="dkms make kmod"
 )

@@ -14,5 +14,6 @@ payload() { dd if="$vmlinuz" bs=1M iflag=skip_bytes,count_bytes skip="$offset" c
 case $(field "$offset" 4) in
   $((0x587a37fd))) payload | xz -dc ;;
   $((0xfd2fb528))) payload | zstd -qdc ;;
-  *) echo "$vmlinuz: neither packed by xz nor by zstd" >&2; exit 1 ;;
+  $((0x184c2102))) payload | lz4 -dc ;;
+  *) echo "$vmlinuz: packed neither by xz nor by zstd nor by lz4" >&2; exit 1 ;;
 esac > "$out/vmlinux"
