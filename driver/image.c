@@ -151,14 +151,14 @@ static void hide_store(struct image_read *rd)
 /*
  * Before the reader has zeros, whoever asks must see that they are no data: the
  * snapshot has failed then.  But a file that is closed, or being closed, would go on
- * saying that it is complete; close_file() waits for who has seen it open.
+ * saying that it is complete; close_file() waits for who has seen it open.  False:
+ * it has not failed.  The tracker's disk may be gone, if it had failed before.
  */
-static bool has_failed(struct esnap_epoch *ep, blk_status_t status)
+static bool fail_openly(struct esnap_epoch *ep, blk_status_t status)
 {
 	rcu_read_lock();
 	if (READ_ONCE(ep->seal) == ESNAP_OPEN)
-		esnap_fail(ep, esnap_origin_is_exchanged(ep->tracker) ? -ENODEV :
-								       blk_status_to_errno(status),
+		esnap_fail(ep, blk_status_to_errno(status),
 			   "its image cannot be read, and shows zeros now");
 	rcu_read_unlock();
 	return READ_ONCE(ep->error);
@@ -176,7 +176,7 @@ static void put_read(struct image_read *rd)
 		queue_work(img->wq, &rd->work);
 		return;
 	}
-	if (reads_as_zeros(img->epoch, rd->status) && has_failed(img->epoch, rd->status)) {
+	if (reads_as_zeros(img->epoch, rd->status) && fail_openly(img->epoch, rd->status)) {
 		fill(rd, 0, NULL, rd->iter.bi_size);
 		rd->status = BLK_STS_OK;
 	}
