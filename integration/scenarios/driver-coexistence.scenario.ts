@@ -17,6 +17,7 @@ import {
   tests,
   tryIoctl,
 } from './driver.js';
+import { udevControl } from './udev.js';
 
 const tracing = '/sys/kernel/tracing';
 const image = '/dev/elastio-snap0';
@@ -326,7 +327,7 @@ describe('the driver beside others', () => {
   it('can go on to incremental mode at once, although somebody looks into each image that is announced', async () => {
     const rule = '/run/udev/rules.d/99-look.rules';
     await vm().sh(
-      `echo 'ACTION=="add", KERNEL=="elastio-snap*", IMPORT{builtin}="blkid", ENV{LOOKED}="1"' > ${rule}; udevadm control --reload`,
+      `echo 'ACTION=="add", KERNEL=="elastio-snap*", IMPORT{builtin}="blkid", ENV{LOOKED}="1"' > ${rule}; ${udevControl('reload')}`,
     );
     await ioctl(vm(), 'setup', origin, '/t/cow', 0, 6);
     const properties = await vm().sh(`udevadm info --query=property ${image}`);
@@ -342,7 +343,7 @@ describe('the driver beside others', () => {
       `cd ${tests}; for n in $(seq 10); do ./ioctl-tool setup ${origin} /t/cow 0 6; ${inc}; ./ioctl-tool destroy 0; done`,
     );
     assert.equal(results, 'ok\n'.repeat(30));
-    await vm().sh(`rm ${rule}; udevadm control --reload; udevadm settle`);
+    await vm().sh(`rm ${rule}; ${udevControl('reload')}; udevadm settle`);
     await checkNothingLeft();
   });
 

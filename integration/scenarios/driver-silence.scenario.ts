@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { useVm } from '../harness/scenario.js';
 import { info, ioctl, loadDriver, mkfs, states, tests } from './driver.js';
 import { linear, loadTable } from './mapped.js';
+import { udevControl } from './udev.js';
 
 // A flush of a mapped device waits for all of its parts.
 const mount = 'mount -t ext4 -o nobarrier';
@@ -150,12 +151,12 @@ describe('an origin of which a part does not answer', () => {
     assert.deepEqual([state, error], [states.dormantSnapshot, 0]);
     // udev reads what is new, or was written to.
     const reading = await vm().sh(
-      `udevadm control --stop-exec-queue; dmsetup suspend --nolockfs below && dmsetup load below ${slowly(3000)} && dmsetup resume --noudevsync below &&
+      `${udevControl('stop-exec-queue')}; dmsetup suspend --nolockfs below && dmsetup load below ${slowly(3000)} && dmsetup resume --noudevsync below &&
        first=$((${sector} * 512)) && ${overwrite(0, 16)} && awk '{ print $1 }' /sys/block/$(basename $(readlink -f ${origin}))/inflight`,
     );
     assert.equal(reading, '0\n');
     await vm().sh(
-      'dmsetup remove --noudevsync above; udevadm control --start-exec-queue; udevadm settle',
+      `dmsetup remove --noudevsync above; ${udevControl('start-exec-queue')}; udevadm settle`,
     );
     await vm().sh('! dmsetup info above 2> /dev/null && dmsetup remove below');
     assert.equal((await info(vm(), 1)).error, -12);
