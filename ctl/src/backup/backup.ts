@@ -62,10 +62,9 @@ async function* watched(stream: BlockStream, progress: ProgressView): AsyncGener
   let coveredBytes = 0;
   for await (const blocks of stream.blocks) {
     yield blocks;
-    const wasBelowHalf = coveredBytes < half;
     coveredBytes += lengthOf(blocks);
     progress.advance(lengthOf(blocks));
-    if (wasBelowHalf && coveredBytes >= half) atStep('half-streamed');
+    if (coveredBytes >= half) atStep('half-streamed');
   }
 }
 
