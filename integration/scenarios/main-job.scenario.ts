@@ -376,14 +376,17 @@ describe('main job', () => {
     it('interrupted by the user, exits with 130 and leaves the host in incremental mode', async () => {
       const { elioctl } = first();
       const fresh = join(directory, 'interrupted.img');
-      const [program = '', ...args] = elioctl.argv('backup', disk('data'), fresh);
-      const child = spawn(program, args, { stdio: 'ignore' });
-      const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
-      while (!existsSync(`${fresh}.partial`) && child.exitCode === null) await delay(20);
-      child.kill('SIGINT');
-      assert.equal(await ended, exit.interrupted);
+      const env = {
+        ...process.env,
+        ELIO_TEST_STOP_AT: 'progress-recorded',
+        ELIO_TEST_STOP_BY: 'SIGINT',
+        ELIO_TEST_PROGRESS_BYTES: String(mib),
+      };
+      const { status, stderr } = await elioctl.run(['backup', disk('data'), fresh], { env });
+      assert.equal(status, exit.interrupted, stderr);
       assert.equal((await stateOf()).state, 2);
       assert.ok(!existsSync(fresh));
+      assert.ok(!existsSync(`${fresh}.partial`));
     });
 
     it('goes on where it was when the agent is killed in the middle of it', async () => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where tests break a backup, as a power cut would: ELIO_TEST_STOP_AT names the step at which the process kills itself;
-// ELIO_TEST_STOP_BY, by which signal, such as the SIGINT of a user.
+// ELIO_TEST_STOP_BY, by which signal, such as the SIGINT of a user, who gives it once: a second one would end the process at once.
 
 /** Steps of every backup, in order, that are there whatever its type. */
 const COMMON_STEPS = ['snapshot-taken', 'half-streamed'] as const;
@@ -68,5 +68,6 @@ export type BackupStep =
 /** Marks that a step has been reached. */
 export function atStep(step: BackupStep): void {
   if (process.env['ELIO_TEST_STOP_AT'] !== step) return;
+  delete process.env['ELIO_TEST_STOP_AT'];
   process.kill(process.pid, process.env['ELIO_TEST_STOP_BY'] ?? 'SIGKILL');
 }
