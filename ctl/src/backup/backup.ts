@@ -57,11 +57,17 @@ export interface BackupResult {
   seconds: number;
 }
 
-async function* watched(stream: BlockStream, progress: ProgressView): AsyncGenerator<Blocks> {
+async function* watched(
+  stream: BlockStream,
+  progress: ProgressView,
+  signal: AbortSignal,
+): AsyncGenerator<Blocks> {
   const half = Number(stream.header.totalBytes) / 2;
   let coveredBytes = 0;
   for await (const blocks of stream.blocks) {
     yield blocks;
+    // Where all that the agent has sent is here already, the end of its stream tells of no interrupt.
+    checkInterrupt(signal);
     coveredBytes += lengthOf(blocks);
     progress.advance(lengthOf(blocks));
     if (coveredBytes >= half) atStep('half-streamed');
@@ -76,11 +82,12 @@ async function transfer(
   { snapshot, cookie }: TakenSnapshot,
   choices: Choices,
   watch: BackupWatch,
+  signal: AbortSignal,
 ): Promise<WrittenBackup> {
   const { stream, base } = source;
   const type = base ? 'incremental' : 'full';
   const progress = watch.showProgress(`${type} backup`, Number(stream.header.totalBytes));
-  const blocks = watched(stream, progress);
+  const blocks = watched(stream, progress, signal);
   const instant = cookieToManifest(cookie);
   const what = transferOf(target, source, instant, choices);
   try {
@@ -169,6 +176,7 @@ async function run(
     snapshot,
     options,
     watch,
+    signal,
   );
   atStep('committed');
   if (options.verify) {
