@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { MOUNT_STEPS } from '../../ctl/src/backup/steps.js';
 import { RemoteElioctl } from '../harness/elioctl.js';
 import {
   addressOf,
@@ -117,6 +118,16 @@ describe('backup sets', () => {
       const killed = `kill -9 $pid; wait $pid; ${backups} mount --unmount ${set}@2 /mnt/${type} || exit 1`;
       await mounted(2, `grep -q new /mnt/${type}/file`, killed);
       await vm().sh(`${backups} check ${set}`, slow);
+    });
+  }
+
+  for (const step of MOUNT_STEPS) {
+    it(`leave nothing when somebody interrupts at ${step}`, async () => {
+      await vm().sh(
+        `ELIO_TEST_STOP_AT=${step} ELIO_TEST_STOP_BY=SIGINT elioctl backups mount /root/set-ext4@1 /mnt/ext4 &&
+         ! mountpoint -q /mnt/ext4 && ! ls /sys/block/nbd*/pid 2> /dev/null`,
+        slow,
+      );
     });
   }
 

@@ -290,22 +290,20 @@ export async function check(text: string, { output }: SetOptions): Promise<void>
 }
 
 /** Waits until somebody interrupts, or has unmounted it. */
-async function untilUnmounted(mountPoint: string): Promise<void> {
-  await interruptible(async (signal) => {
-    while (!signal.aborted && (await mountedDevice(mountPoint)) !== undefined) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, MOUNT_POLL_MS);
-        signal.addEventListener(
-          'abort',
-          () => {
-            clearTimeout(timer);
-            resolve();
-          },
-          { once: true },
-        );
-      });
-    }
-  });
+async function untilUnmounted(mountPoint: string, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted && (await mountedDevice(mountPoint)) !== undefined) {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, MOUNT_POLL_MS);
+      signal.addEventListener(
+        'abort',
+        () => {
+          clearTimeout(timer);
+          resolve();
+        },
+        { once: true },
+      );
+    });
+  }
 }
 
 export async function mount(text: string, where: string, options: MountOptions): Promise<void> {
@@ -328,9 +326,12 @@ export async function mount(text: string, where: string, options: MountOptions):
       process.stdout.write(`${mountInstructions(image, mountPoint)}\n`);
       throw new CliError('only root can mount: let root do the above', EXIT.unreachable);
     }
-    const device = await mountImage(image, mountPoint);
-    note(`${set.nameOf(backup.id)} is mounted on ${mountPoint} (${device}); Ctrl-C unmounts it`);
-    await untilUnmounted(mountPoint);
-    if ((await mountedDevice(mountPoint)) !== undefined) await unmountImage(mountPoint);
+    // From the first step on: what an interrupt finds half mounted would stay.
+    await interruptible(async (signal) => {
+      const device = await mountImage(image, mountPoint);
+      note(`${set.nameOf(backup.id)} is mounted on ${mountPoint} (${device}); Ctrl-C unmounts it`);
+      await untilUnmounted(mountPoint, signal);
+      if ((await mountedDevice(mountPoint)) !== undefined) await unmountImage(mountPoint);
+    });
   });
 }

@@ -57,13 +57,17 @@ export const MERGE_STEPS = [
 /** Steps of the deletion of a backup in a set, in order. */
 export const DROP_STEPS = ['drop-begun', 'drop-half-done'] as const;
 
+/** Steps of a look at the files of a backup in a set, in order. */
+export const MOUNT_STEPS = ['mount-connected', 'mount-mounted'] as const;
+
 export type BackupStep =
   | (typeof INCREMENT_STEPS)[number]
   | (typeof FULL_STEPS)[number]
   | (typeof SET_STEPS)[number]
   | (typeof RESUME_STEPS)[number]
   | (typeof MERGE_STEPS)[number]
-  | (typeof DROP_STEPS)[number];
+  | (typeof DROP_STEPS)[number]
+  | (typeof MOUNT_STEPS)[number];
 
 /** Marks that a step has been reached. */
 export function atStep(step: BackupStep): void {

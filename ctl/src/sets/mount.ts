@@ -5,8 +5,9 @@ import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CliError, EXIT } from '../errors.js';
 import { imageName } from '../qemu/qcow2.js';
-import { qemuFailure, qemuMessage, runTool } from '../qemu/tools.js';
+import { qemuFailure, qemuMessage, runTool, type ToolResult } from '../qemu/tools.js';
 import { exists } from '../files.js';
+import { atStep } from '../backup/steps.js';
 
 const APPEAR_MS = 5000;
 const POLL_MS = 50;
@@ -23,8 +24,13 @@ function mountOptions(filesystem: string): string {
   return OPTIONS[filesystem] ?? 'ro';
 }
 
+/** Where the Ctrl-C of a terminal does not end it: what has begun is finished, and then undone. */
+function runApart(program: string, args: readonly string[]): Promise<ToolResult> {
+  return runTool('setsid', ['--wait', program, ...args]);
+}
+
 async function run(program: string, ...args: string[]): Promise<string> {
-  const { status, stdout, stderr } = await runTool(program, args);
+  const { status, stdout, stderr } = await runApart(program, args);
   if (status !== 0) throw new CliError(`${program} failed: ${qemuMessage(stderr)}`);
   return stdout.trim();
 }
@@ -55,7 +61,7 @@ async function connect(image: string): Promise<string> {
   let message = 'all NBD devices are in use';
   for (const device of await freeDevices()) {
     const args = ['--read-only', `--connect=${device}`, imageName(image)];
-    const { status, stderr } = await runTool('qemu-nbd', args);
+    const { status, stderr } = await runApart('qemu-nbd', args);
     if (status === 0) {
       await untilReady(device);
       return device;
@@ -84,8 +90,10 @@ async function disconnect(device: string): Promise<void> {
 export async function mountImage(image: string, mountPoint: string): Promise<string> {
   const device = await connect(image);
   try {
+    atStep('mount-connected');
     const filesystem = await run('blkid', '-p', '-s', 'TYPE', '-o', 'value', device);
     await run('mount', '-t', filesystem, '-o', mountOptions(filesystem), device, mountPoint);
+    atStep('mount-mounted');
     return device;
   } catch (error) {
     await disconnect(device).catch(() => undefined);
@@ -112,7 +120,7 @@ export async function unmountImage(mountPoint: string): Promise<void> {
   if (device === undefined) {
     throw new CliError(`no backup is mounted on ${mountPoint}`, EXIT.notFound);
   }
-  const { status, stderr } = await runTool('umount', [mountPoint]);
+  const { status, stderr } = await runApart('umount', [mountPoint]);
   if (status !== 0) {
     const busy = stderr.includes('busy');
     throw new CliError(
