@@ -82,7 +82,8 @@ static bool has_mount_option(struct super_block *sb, const char *option)
 
 bool esnap_cowfile_unrecovered(struct super_block *sb)
 {
-	return bdev_read_only(sb->s_bdev) || has_mount_option(sb, ",norecovery");
+	return sb_rdonly(sb) &&
+	       (bdev_read_only(sb->s_bdev) || has_mount_option(sb, ",norecovery"));
 }
 
 /* Does the superblock of an ext4 ask for data=journal where no option says otherwise? */
@@ -340,11 +341,16 @@ static int may_take_over(struct file *file)
 }
 
 /* @file is ours, open for writing: has somebody else the file open? */
-static int check_users(struct file *file, const char *path)
+static bool has_other_users(struct file *file)
 {
 	struct inode *inode = file_inode(file);
 
-	if (!atomic_read(&inode->i_readcount) && atomic_read(&inode->i_writecount) <= 1)
+	return atomic_read(&inode->i_readcount) || atomic_read(&inode->i_writecount) > 1;
+}
+
+static int check_users(struct file *file, const char *path)
+{
+	if (!has_other_users(file))
 		return 0;
 	pr_err("COW file %s cannot be used: somebody has it open\n", path);
 	return -EBUSY;
@@ -374,15 +380,35 @@ static int make_private(struct dentry *dentry)
 	return err;
 }
 
+/* Is it as open_or_create() makes it, so that nothing is lost with it? */
+static bool is_new(struct file *file)
+{
+	struct inode *inode = file_inode(file);
+
+	return inode->i_mode == S_IFREG && !i_size_read(inode) && inode->i_nlink == 1 &&
+	       uid_eq(inode->i_uid, current_fsuid()) && !has_other_users(file);
+}
+
 /* O_NONBLOCK: a FIFO or a device at that path must not make us wait. */
 static struct file *open_or_create(const char *path, bool *created)
 {
 	int flags = O_RDWR | O_LARGEFILE | O_NOFOLLOW | O_NONBLOCK;
 	struct file *file = filp_open(path, flags | O_CREAT | O_EXCL, 0);
+	int err = PTR_ERR_OR_ZERO(file);
 
-	*created = !IS_ERR(file);
-	if (PTR_ERR_OR_ZERO(file) == -EEXIST)
-		file = filp_open(path, flags, 0);
+	*created = !err;
+	if (!err)
+		return file;
+	/*
+	 * There already; or else it may have been made before the open failed, without
+	 * memory: whoever fails behind this must know that it is to be deleted.
+	 */
+	file = filp_open(path, flags, 0);
+	if (err == -EEXIST)
+		return file;
+	if (IS_ERR(file))
+		return ERR_PTR(err);
+	*created = is_new(file);
 	return file;
 }
 
@@ -450,6 +476,20 @@ static char *path_from_root(struct dentry *dentry)
 char *esnap_cowfile_path(const struct esnap_cowfile *cf)
 {
 	return cf->dentry ? path_from_root(cf->dentry) : NULL;
+}
+
+/* Of what was made here; an error: it is still there, and the log says so. */
+static int delete_created(struct file *file, const char *path)
+{
+	int err = mnt_want_write_file(file);
+
+	if (!err) {
+		err = unlink_dentry(file->f_path.dentry);
+		mnt_drop_write_file(file);
+	}
+	if (err)
+		pr_warn("COW file %s could not be deleted (%d): delete it by hand\n", path, err);
+	return err;
 }
 
 int esnap_cowfile_create(struct esnap_cowfile *cf, const char *path,
@@ -539,12 +579,8 @@ err_pin:
 err_path:
 	kfree(from_root);
 err_file:
-	if (created && !mnt_want_write_file(file)) {
-		unlink_dentry(dentry);
-		mnt_drop_write_file(file);
-	}
 	/* What was there before stays, without the space that was not enough. */
-	if (emptied && vfs_truncate(&file->f_path, 0))
+	if ((created ? delete_created(file, path) : emptied) && vfs_truncate(&file->f_path, 0))
 		pr_warn("COW file %s keeps the space of the failed attempt\n", path);
 	fput(file);
 	return err;

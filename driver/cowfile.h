@@ -28,7 +28,7 @@ bool esnap_cowfile_supported(struct super_block *sb);
 /* The @i-th type of such filesystems, with a reference on its module; NULL: no more. */
 struct file_system_type *esnap_cowfile_fs_type(unsigned int i);
 
-/* Was the filesystem mounted without the recovery that it may need? */
+/* Is it mounted read-only, without the recovery that it may need? */
 bool esnap_cowfile_unrecovered(struct super_block *sb);
 
 /* Its path from the filesystem's root as it is now, kmalloced; NULL: not pinned; or an error. */

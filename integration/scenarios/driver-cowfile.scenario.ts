@@ -270,6 +270,18 @@ describe('the COW file', () => {
     await vm().sh(`umount /t && e2fsck -fn ${origin}`);
   });
 
+  it('leaves no space in use where it may not be deleted after a set-up that failed, and the log names it', async () => {
+    await mountExt4(vm(), origin, '/t', '-b 4096');
+    const free = 'sync; stat -f -c %f /t';
+    await vm().sh('mkdir /t/log && chattr +a /t/log');
+    const before = Number(await vm().sh(free));
+    assert.equal(await tryIoctl(vm(), 'setup', origin, '/t/log/cow', 0, 200), 'ENOSPC');
+    assert.equal(await vm().sh('stat -c "%s %b" /t/log/cow'), '0 0\n');
+    assert.equal(Number(await vm().sh(free)), before);
+    await vm().sh('dmesg | grep "COW file /t/log/cow could not be deleted (-1)"');
+    await vm().sh('chattr -a /t/log && rm /t/log/cow');
+  });
+
   it('is not made where its path is too long to be told, and leaves nothing', async () => {
     await mountExt4(vm(), origin, '/t', '-b 4096');
     await vm().sh(
