@@ -21,6 +21,10 @@
  * queue frozen for that one it enters before the second grace period ends; what is
  * split off then meets the hook that is there now.
  *
+ * A queue stands still for that, for whoever uses the disk, until it has ended reads
+ * as well, of other partitions as well: a request without an answer must not hold
+ * them up for long.  The quick suspend of a mapped device has no limit of time.
+ *
  * Others (md, NVMe's own multipath, drivers that have no queue of requests) have no
  * such point that modules can reach.
  * What is in flight there is a raw write to a mounted device, since the freeze has
@@ -33,6 +37,9 @@
 
 #include "compat/dm.h"
 #include "drain.h"
+
+/* Nothing else can be done with the disk meanwhile. */
+#define TIMEOUT (10 * HZ)
 
 struct dm_calls {
 	struct mapped_device *(*get)(dev_t dev);
@@ -80,16 +87,23 @@ static void drain_mapped_device(dev_t dev)
 	put_calls(&dm);
 }
 
-void esnap_drain(struct block_device *bdev)
+int esnap_drain(struct block_device *bdev)
 {
 	struct request_queue *q = bdev_get_queue(bdev);
-	int round;
+	int round, err;
 
 	for (round = 0; round < 2; round++) {
 		synchronize_rcu_tasks();
-		if (queue_is_mq(q))
-			esnap_queue_drain(q);
-		else
+		if (!queue_is_mq(q)) {
 			drain_mapped_device(disk_devt(bdev->bd_disk));
+			continue;
+		}
+		err = esnap_queue_drain(q, TIMEOUT);
+		if (err) {
+			pr_err("%pg: its disk has not answered all requests within %u s\n", bdev,
+			       TIMEOUT / HZ);
+			return err;
+		}
 	}
+	return 0;
 }

@@ -6,8 +6,9 @@ struct block_device;
 
 /*
  * Returns when the writes to @bdev that had passed the hook have ended.  Not for
- * every disk: see drain.c.  Sleeps for as long as the device takes.
+ * every disk: see drain.c.  -ETIMEDOUT: its disk has not answered something in time;
+ * a mapped device is waited for.  Sleeps.
  */
-void esnap_drain(struct block_device *bdev);
+int esnap_drain(struct block_device *bdev);
 
 #endif /* ESNAP_DRAIN_H */

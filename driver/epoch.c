@@ -210,8 +210,9 @@ int esnap_epoch_publish(struct esnap_epoch *ep, unsigned int slot, struct super_
 		pr_warn("%s: the filesystem was thawed by somebody else\n", t->bdev_path);
 	if (err)
 		goto err_unpublish;
-	if (!esnap_fault("no_drain"))
-		esnap_drain(bdev);
+	err = esnap_fault("no_drain") ? 0 : esnap_drain(bdev);
+	if (err)
+		goto err_unpublish;
 	return 0;
 
 err_unpublish:

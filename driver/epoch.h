@@ -107,7 +107,8 @@ void esnap_epoch_free(struct esnap_epoch *ep);
 
 /*
  * The snapshot instant: freezes the filesystem and lets @ep hold writes from
- * then on.  On an error @ep is unpublished again.  Sleeps.
+ * then on.  On an error @ep is unpublished again, and may have stored something.
+ * Sleeps.
  */
 int esnap_epoch_publish(struct esnap_epoch *ep, unsigned int slot, struct super_block *sb);
 

@@ -169,8 +169,9 @@ static int begin(struct esnap_tracker *t, struct esnap_epoch *ep, struct block_d
 		pr_err("%s is being mounted: reload before that\n", t->bdev_path);
 		goto err_published;
 	}
-	esnap_drain(bdev);
-	err = sync_blockdev(bdev);
+	err = esnap_drain(bdev);
+	if (!err)
+		err = sync_blockdev(bdev);
 	if (!err)
 		err = esnap_fingerprint(bdev, &ep->store.bios, ep->found, &t->fingerprint);
 	if (!err)

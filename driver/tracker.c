@@ -69,7 +69,7 @@ static void stop(struct esnap_tracker *t, struct super_block *sb)
 	t->stopped = true;
 	mutex_unlock(&esnap_inner_lock);
 	/* Or else the file could come back with a power failure, and be believed. */
-	if (sb && esnap_seal_open(ep))
+	if (sb && esnap_seal_break(ep, esnap_target(t->bdev), 0))
 		pr_warn("COW file %s says still that it is complete\n", ep->cow_path);
 	xchg(&ep->mode, ESNAP_PASS);
 	esnap_registry_unpublish(t);
@@ -276,7 +276,7 @@ static int transition_snap(struct esnap_tracker *t, struct super_block *sb, cons
 	slot = rcu_access_pointer(t->slots[0]) == old ? 1 : 0;
 	err = esnap_epoch_publish(new, slot, sb);
 	if (err)
-		goto err_image;
+		goto err_stored;
 	/* Until here the old one has marked everything, too. */
 	err = READ_ONCE(old->error);
 	if (!err)
@@ -305,9 +305,9 @@ static int transition_snap(struct esnap_tracker *t, struct super_block *sb, cons
 
 err_published:
 	esnap_epoch_unpublish(new);
+err_stored:
 	/* What was stored there the old one has let pass. */
 	esnap_epoch_mark_store_of(old, new);
-err_image:
 	esnap_image_remove(image);
 err_epoch:
 	esnap_store_close(&new->store);

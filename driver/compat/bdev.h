@@ -8,6 +8,7 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/major.h>
+#include <linux/sched/mm.h>
 #include <linux/version.h>
 
 /* --- finding and opening --------------------------------------------------- */
@@ -146,17 +147,27 @@ static inline int esnap_thaw(struct super_block *sb)
 #endif
 }
 
-/* Waits until all requests that have entered the queue have ended. */
-static inline void esnap_queue_drain(struct request_queue *q)
+/*
+ * Waits until all requests that have entered the queue have ended, for @timeout
+ * jiffies at most; those that come meanwhile wait.  -ETIMEDOUT: one had not.
+ */
+static inline int esnap_queue_drain(struct request_queue *q, unsigned long timeout)
 {
+	/* What reclaim would write waits for the queue, too. */
+	unsigned int noio = memalloc_noio_save();
+	bool ended;
+
+	blk_freeze_queue_start(q);
+	ended = blk_mq_freeze_queue_wait_timeout(q, timeout);
 #if defined(HAVE_BLK_MQ_FREEZE_MEMFLAGS)
-	blk_mq_unfreeze_queue(q, blk_mq_freeze_queue(q));
+	blk_mq_unfreeze_queue(q, noio);
 #elif defined(HAVE_BLK_MQ_FREEZE_VOID)
-	blk_mq_freeze_queue(q);
 	blk_mq_unfreeze_queue(q);
+	memalloc_noio_restore(noio);
 #else
 #error "no known form of: blk_mq_freeze_memflags, blk_mq_freeze_void"
 #endif
+	return ended ? 0 : -ETIMEDOUT;
 }
 
 /* --- which disk it is ------------------------------------------------------ */

@@ -3,7 +3,7 @@
 // without the snapshot, and nothing is given away that is still to be written to.
 import assert from 'node:assert/strict';
 import { useVm } from '../harness/scenario.js';
-import { info, ioctl, loadDriver, mkfs, states, tests } from './driver.js';
+import { info, ioctl, loadDriver, mkfs, states, tests, tryIoctl } from './driver.js';
 import { linear, loadTable } from './mapped.js';
 import { udevControl } from './udev.js';
 
@@ -162,6 +162,58 @@ describe('an origin of which a part does not answer', () => {
     assert.equal((await info(vm(), 1)).error, -12);
     await ioctl(vm(), 'destroy', 1);
     await vm().sh(`echo 64 > ${limit}`);
+  });
+
+  it('does not hold up its disk, or who takes a snapshot, for a read of another partition', async () => {
+    const disk = vm().disk('one');
+    const half = 65536;
+    // A loop device has a queue of requests, and with direct I/O they do not wait for each other.
+    await vm().sh(
+      `modprobe loop && dmsetup create silent ${linear(disk)} &&
+       printf '0 ${half} linear ${disk} 0\n${half} ${half} linear /dev/mapper/silent ${half}\n' | dmsetup create halves && udevadm settle &&
+       printf 'start=2048, size=61440\nstart=${half}\n' | sfdisk -q /dev/mapper/halves --no-tell-kernel &&
+       losetup -P --direct-io=on /dev/loop0 /dev/mapper/halves && udevadm settle &&
+       ${mkfs('ext4', '/dev/loop0p1', '-b 4096')} && mkdir -p /t/one && ${mount} /dev/loop0p1 /t/one`,
+    );
+    const silently = async (call: () => Promise<string>): Promise<void> => {
+      await vm().sh('dmsetup suspend --nolockfs silent');
+      await vm().sh(
+        inBackground('read', 'dd if=/dev/loop0p2 of=/dev/null bs=4k count=1 iflag=direct'),
+      );
+      await vm().sh(
+        'until test $(cat /sys/block/loop0/inflight | tr -s " " + | sed s/^+//) != 0+0; do sleep 0.1; done',
+      );
+      assert.equal(await call(), 'ETIMEDOUT');
+      await vm().sh('test ! -e /tmp/read && dmsetup resume silent');
+      await vm().sh('until test -s /tmp/read; do sleep 0.1; done; grep -x 0 /tmp/read');
+    };
+    const write = 'head -c 1M /dev/urandom > /t/one/file && sync /t/one/file';
+
+    await silently(async () => {
+      const outcome = await tryIoctl(vm(), 'setup', '/dev/loop0p1', '/t/one/cow', 0, 4);
+      await vm().sh(`test ! -e /t/one/cow && ${write}`);
+      return outcome;
+    });
+    assert.equal(await tryIoctl(vm(), 'info', 0), 'ENOENT');
+
+    await ioctl(vm(), 'setup', '/dev/loop0p1', '/t/one/cow', 0, 4);
+    await ioctl(vm(), 'inc', 0);
+    await silently(async () => {
+      const outcome = await tryIoctl(vm(), 'snap', '/t/one/cow2', 0, 4);
+      await vm().sh(`test ! -e /t/one/cow2 && ${write}`);
+      return outcome;
+    });
+    const { state, error } = await info(vm(), 0);
+    assert.deepEqual([state, error], [states.incremental, 0]);
+    await ioctl(vm(), 'snap', '/t/one/cow2', 0, 4);
+    await ioctl(vm(), 'destroy', 0);
+
+    await vm().sh('umount /t/one');
+    await silently(() => tryIoctl(vm(), 'reload-snap', '/dev/loop0p1', '/cow', 0));
+    assert.equal(await tryIoctl(vm(), 'info', 0), 'ENOENT');
+    await vm().sh(
+      'e2fsck -fn /dev/loop0p1 && losetup -d /dev/loop0 && udevadm settle && dmsetup remove --retry halves && dmsetup remove --retry silent',
+    );
   });
 
   it('fails its snapshot after two minutes, and writes elsewhere go on', async () => {

@@ -119,6 +119,12 @@ export const ERROR_TABLE: Readonly<
       reason: 'IO_ERROR',
       message: 'a device gave an I/O error: see the kernel log',
     },
+    ETIMEDOUT: {
+      code: ABORTED,
+      reason: 'DEVICE_SILENT',
+      message:
+        'the disk did not answer all of its requests in time, and nothing was changed: see the kernel log, then try again',
+    },
     EFAULT: {
       code: INTERNAL,
       reason: 'BAD_CALL',
