@@ -49,6 +49,8 @@ struct image_read {
 	struct bvec_iter iter;
 	atomic_t refs;
 	blk_status_t status;
+	/* Another medium was in the disk when a part of it had ended. */
+	bool exchanged;
 	bool redo;
 	bool uses_store;
 	struct work_struct work;
@@ -154,12 +156,16 @@ static void hide_store(struct image_read *rd)
  * saying that it is complete; close_file() waits for who has seen it open.  False:
  * it has not failed.  The tracker's disk may be gone, if it had failed before.
  */
-static bool fail_openly(struct esnap_epoch *ep, blk_status_t status)
+static bool fail_openly(struct esnap_epoch *ep, const struct image_read *rd)
 {
 	rcu_read_lock();
-	if (READ_ONCE(ep->seal) == ESNAP_OPEN)
-		esnap_fail(ep, blk_status_to_errno(status),
-			   "its image cannot be read, and shows zeros now");
+	if (READ_ONCE(ep->seal) == ESNAP_OPEN) {
+		if (rd->exchanged)
+			esnap_fail(ep, -ENODEV, "its disk reports another medium");
+		else
+			esnap_fail(ep, blk_status_to_errno(rd->status),
+				   "its image cannot be read, and shows zeros now");
+	}
 	rcu_read_unlock();
 	return READ_ONCE(ep->error);
 }
@@ -176,7 +182,7 @@ static void put_read(struct image_read *rd)
 		queue_work(img->wq, &rd->work);
 		return;
 	}
-	if (reads_as_zeros(img->epoch, rd->status) && fail_openly(img->epoch, rd->status)) {
+	if (reads_as_zeros(img->epoch, rd->status) && fail_openly(img->epoch, rd)) {
 		fill(rd, 0, NULL, rd->iter.bi_size);
 		rd->status = BLK_STS_OK;
 	}
@@ -205,13 +211,16 @@ static void end_piece(struct bio *clone)
 	} else {
 		/* The data first, then the state: see esnap_epoch_unpublish(). */
 		smp_mb(); /* pairs with the barriers of marking and failing */
-		if (READ_ONCE(ep->mode) != ESNAP_SNAPSHOT ||
-		    esnap_origin_is_exchanged(ep->tracker))
+		if (READ_ONCE(ep->mode) != ESNAP_SNAPSHOT) {
 			rd->status = BLK_STS_IOERR;
-		else if (piece->from_origin && !esnap_fault("no_second_look") &&
+		} else if (esnap_origin_is_exchanged(ep->tracker)) {
+			rd->exchanged = true;
+			rd->status = BLK_STS_IOERR;
+		} else if (piece->from_origin && !esnap_fault("no_second_look") &&
 			 esnap_bitmap_next_set(&ep->index.changes.changed, piece->first,
-					       piece->last) <= piece->last)
+					       piece->last) <= piece->last) {
 			rd->redo = true;
+		}
 	}
 	bio_put(clone);
 	put_read(rd);
@@ -393,6 +402,7 @@ static void start_read(struct bio *bio)
 	rd->bio = bio;
 	rd->iter = bio->bi_iter;
 	rd->status = BLK_STS_OK;
+	rd->exchanged = false;
 	rd->redo = false;
 	rd->uses_store = false;
 	atomic_set(&rd->refs, 1);

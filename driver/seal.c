@@ -144,28 +144,33 @@ int esnap_seal_open(struct esnap_epoch *ep)
  * Without pins the block could be somebody else's by now: it must be ours still.
  * A write of another to it is a change, and would be held behind this one.
  */
-int esnap_seal_break(struct esnap_epoch *ep, struct esnap_target target, u64 base)
+static int break_clean(struct esnap_epoch *ep, struct esnap_target target, u64 base)
 {
-	struct esnap_tracker *t = ep->tracker;
-	int err = 0;
+	int err;
 
 	if (!esnap_store_get(&ep->store))
 		return -ENODEV;
+	if (READ_ONCE(ep->tracker->bdev))
+		esnap_store_accept_medium(&ep->store);
+	else
+		esnap_store_aim(&ep->store, target, base);
+	err = esnap_seal_check(ep);
+	if (!err && !esnap_fault("leave_clean"))
+		err = write_dirty(ep);
+	esnap_store_put(&ep->store);
+	return err;
+}
+
+int esnap_seal_break(struct esnap_epoch *ep, struct esnap_target target, u64 base)
+{
+	int err;
+
 	mutex_lock(&ep->seal_lock);
-	if (says_clean(ep)) {
-		if (READ_ONCE(t->bdev))
-			esnap_store_accept_medium(&ep->store);
-		else
-			esnap_store_aim(&ep->store, target, base);
-		err = esnap_seal_check(ep);
-		if (!err && !esnap_fault("leave_clean"))
-			err = write_dirty(ep);
-	}
+	err = says_clean(ep) ? break_clean(ep, target, base) : 0;
 	/* It may have begun to be closed anew, which this must not end. */
 	if (!err && cmpxchg(&ep->seal, ESNAP_CLEAN, ESNAP_OPEN) == ESNAP_CLOSING)
 		err = -EAGAIN;
 	mutex_unlock(&ep->seal_lock);
-	esnap_store_put(&ep->store);
 	return err;
 }
 

@@ -292,6 +292,22 @@ describe('a tracker of what can be detached', () => {
     await vm().sh(`e2fsck -fn ${disk} && modprobe -r scsi_debug`);
   });
 
+  it('says so, although zeros are wanted instead of what its image cannot read', async () => {
+    const [disk = ''] = await removableDisks(1);
+    await mountExt4(vm(), disk, '/t', '-b 4096');
+    await ioctl(vm(), 'setup', disk, '/t/cow', 0, 4, 0, 1);
+    await exchange(disk);
+    // Before 5.15 nobody can know.
+    if (await tellsMedia()) {
+      await vm().sh(
+        `${readImage.replace('of=/dev/null', 'of=/tmp/read')} && ! tr -d '\\0' < /tmp/read | grep -q .`,
+      );
+      assert.equal((await info(vm(), 0)).error, -19);
+    }
+    await ioctl(vm(), 'destroy', 0);
+    await vm().sh('umount /t && modprobe -r scsi_debug');
+  });
+
   it('remembers what it recorded in vain, whatever the medium says since', async () => {
     const [disk = ''] = await removableDisks(1);
     await mountExt4(vm(), disk, '/t', '-b 4096');
@@ -342,5 +358,37 @@ describe('a tracker of what can be detached', () => {
     await vm().sh(`mount ${disk} /t && ${same}`);
     await ioctl(vm(), 'destroy', 0);
     await vm().sh(`umount /t && e2fsck -fn ${disk} && ! ${tests}/ioctl-tool info 0`);
+  });
+
+  // The number of the medium is another one, and the medium the same: DESTROY does not delete the file then.
+  it('does not leave a COW file that says it is complete behind a reboot that closes it, an exchange and DESTROY', async () => {
+    const [disk = ''] = await removableDisks(1);
+    await mountExt4(vm(), disk, '/t', '-b 4096');
+    await ioctl(vm(), 'setup', disk, '/t/cow', 0, 4);
+    const kept = vm().disk('b');
+    const [sector = ''] = (
+      await vm().sh(`mount -o remount,commit=600 /t && sync; ${tests}/imagecheck extents /t/cow`)
+    ).split(' ');
+    const keep = (at: number): string =>
+      `dd if=${disk} of=${kept} bs=512 skip=${sector} seek=${at} count=1 iflag=direct oflag=direct conv=notrunc status=none`;
+    // What the machine has behind the closing of the file is gone with it: it is kept on another disk.
+    await vm().sh(
+      `insmod ${tests}/elio-test.ko hold_reboot=1
+       { until dmesg | grep -q 'the machine goes down'; do sleep 0.1; done; ${keep(0)}
+         echo 1 > /sys/bus/pseudo/drivers/scsi_debug/virtual_gb; blockdev --getsz ${disk}
+         ${tests}/ioctl-tool destroy 0; ${keep(1)}; sync
+         echo 0 > /sys/module/elio_test/parameters/hold_reboot; } < /dev/null > /dev/null 2>&1 &`,
+    );
+    await vm().reboot();
+    const flags = await vm().sh(
+      `for at in 0 1; do dd if=${vm().disk('b')} bs=512 skip=$at count=1 iflag=direct status=none | od -A n -t x1 -N 5; done`,
+    );
+    const [closed = '', destroyed = ''] = flags
+      .trimEnd()
+      .split('\n')
+      .map((line) => line.trim());
+    assert.match(closed, /^(\S\S ){4}01$/);
+    assert.equal(destroyed, closed.replace(/01$/, '00'));
+    await loadDriver(vm());
   });
 });
