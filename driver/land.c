@@ -19,6 +19,23 @@
  */
 #define TIMEOUT (120 * HZ)
 
+/*
+ * Of all trackers.  With a queue in common with the store worker, the one rescuer of
+ * a machine without memory could be in the worker that is to be watched.
+ */
+static struct workqueue_struct *watchdog_wq;
+
+int esnap_land_module_init(void)
+{
+	watchdog_wq = alloc_workqueue("esnap_watchdog", ESNAP_WORKER_FLAGS, 0);
+	return watchdog_wq ? 0 : -ENOMEM;
+}
+
+void esnap_land_module_exit(void)
+{
+	destroy_workqueue(watchdog_wq);
+}
+
 static void end_batch(struct esnap_sio *sio)
 {
 	struct esnap_batch *batch = container_of(sio, struct esnap_batch, sio);
@@ -229,12 +246,12 @@ static void watchdog(struct work_struct *work)
 			busy |= watch_reads(ep);
 	}
 	if (busy)
-		queue_delayed_work(t->land.wq, &t->land.watchdog, TIMEOUT / 4);
+		queue_delayed_work(watchdog_wq, &t->land.watchdog, TIMEOUT / 4);
 }
 
 void esnap_land_watch(struct esnap_tracker *t)
 {
-	queue_delayed_work(t->land.wq, &t->land.watchdog, TIMEOUT);
+	queue_delayed_work(watchdog_wq, &t->land.watchdog, TIMEOUT);
 }
 
 void esnap_land_add(struct esnap_save *save)
@@ -279,8 +296,7 @@ int esnap_land_init(struct esnap_tracker *t)
 	INIT_DELAYED_WORK(&land->watchdog, watchdog);
 	for (i = 0; i < ESNAP_NR_BATCHES; i++)
 		land->batches[i].sio.done = end_batch;
-	/* The watchdog must run beside a worker whose device does not answer. */
-	land->wq = alloc_workqueue("esnap_store%u", ESNAP_WORKER_FLAGS, 2, t->minor);
+	land->wq = alloc_workqueue("esnap_store%u", ESNAP_WORKER_FLAGS, 1, t->minor);
 	return land->wq ? 0 : -ENOMEM;
 }
 

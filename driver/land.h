@@ -35,6 +35,10 @@ struct esnap_land {
 	bool flush;
 };
 
+/* What all trackers have in common.  Both may sleep. */
+int esnap_land_module_init(void);
+void esnap_land_module_exit(void);
+
 /* May sleep.  The exit wants all epochs unpublished and drained. */
 int esnap_land_init(struct esnap_tracker *t);
 void esnap_land_exit(struct esnap_tracker *t);

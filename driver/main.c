@@ -92,9 +92,12 @@ static int __init esnap_init(void)
 	err = esnap_save_module_init();
 	if (err)
 		goto err_registry;
+	err = esnap_land_module_init();
+	if (err)
+		goto err_save;
 	err = esnap_image_module_init();
 	if (err)
-		goto err_copy;
+		goto err_land;
 	err = esnap_proc_init();
 	if (err)
 		goto err_image;
@@ -117,7 +120,9 @@ err_proc:
 	esnap_proc_exit();
 err_image:
 	esnap_image_module_exit();
-err_copy:
+err_land:
+	esnap_land_module_exit();
+err_save:
 	esnap_save_module_exit();
 err_registry:
 	esnap_registry_exit();
@@ -137,6 +142,7 @@ static void __exit esnap_exit(void)
 	/* A failure may have asked for it before its tracker went. */
 	esnap_registry_exit();
 	esnap_image_module_exit();
+	esnap_land_module_exit();
 	esnap_save_module_exit();
 }
 
