@@ -165,6 +165,14 @@ static enum verdict admit(struct esnap_tracker *t, struct esnap_epoch *ep, struc
 	if (err < 0)
 		esnap_fail(ep, err, err == -EFBIG ? "the COW file is full" :
 						    "no memory to save a block");
+	/*
+	 * The block that does not fit counts as changed, too; behind the failure, since
+	 * a reader of the image would look for it in the index.
+	 */
+	if (err == -EFBIG) {
+		first = esnap_bitmap_next_zero(bm, first, last);
+		esnap_index_mark(&ep->index, bm, first, first);
+	}
 	return err > 0 ? TAKEN : ADMITTED;
 }
 

@@ -151,11 +151,7 @@ static struct esnap_save *start_save(struct esnap_epoch *ep, struct bio *held, u
 		return ERR_PTR(-ENOMEM);
 	if (!room) {
 		/* What still fits is saved to the last block before the end. */
-		if (ep->nr_reading)
-			return ERR_PTR(-EAGAIN);
-		/* The block that does not fit counts as changed, too. */
-		esnap_index_mark(&ep->index, &ep->index.changes.changed, first, first);
-		return ERR_PTR(-EFBIG);
+		return ERR_PTR(ep->nr_reading ? -EAGAIN : -EFBIG);
 	}
 	save = esnap_save_alloc(ep, first, nr);
 	if (!save)
