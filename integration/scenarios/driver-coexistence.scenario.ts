@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { defaultKernel, slowness } from '../harness/debian.js';
 import { useVm } from '../harness/scenario.js';
+import type { Vm } from '../harness/vm.js';
 import {
   changedBlocks,
   checkImage,
@@ -67,10 +68,15 @@ const observers: readonly Observer[] = [
   bpf('a BPF program (fexit)', 'exit'),
 ];
 
-describe('the driver beside others', () => {
-  const vm = useVm({
-    name: 'coexistence',
-    leakSearch: true,
+let vm: () => Vm;
+let origin = '';
+let functions: string[] = [];
+
+/** A machine for the suite that calls this. */
+function useMachine(name: string, leakSearch: boolean): void {
+  const machine = useVm({
+    name,
+    leakSearch,
     cpus: 1,
     // What is used after it was freed is not what it was.
     kernelArguments: 'init_on_free=1',
@@ -79,10 +85,9 @@ describe('the driver beside others', () => {
       { name: 'copy', sizeMib: 48 },
     ],
   });
-  let origin = '';
-  let functions: string[] = [];
 
   before(async () => {
+    vm = machine;
     await loadDriver(vm());
     origin = vm().disk('origin');
     await mountExt4(vm(), origin, '/t');
@@ -97,50 +102,59 @@ describe('the driver beside others', () => {
   afterEach(async () => {
     await vm().run(
       `${tests}/ioctl-tool destroy 0; mountpoint -q /t || mount ${origin} /t; rm -f /t/cow*; echo 0 > /sys/module/elio_test/parameters/hold_open; rmmod elio-test; pkill fentry; touch /run/stop; rm -f /run/inside /run/udev/rules.d/99-look.rules
-       echo nop > ${tracing}/current_tracer; echo > ${tracing}/set_ftrace_filter; echo 0 > ${tracing}/events/elio/enable; echo > ${tracing}/kprobe_events`,
+     echo nop > ${tracing}/current_tracer; echo > ${tracing}/set_ftrace_filter; echo 0 > ${tracing}/events/elio/enable; echo > ${tracing}/kprobe_events`,
     );
   });
+}
 
-  /** The functions that anybody has redirected or looks at, among those that ftrace knows. */
-  async function hooked(): Promise<string[]> {
-    const { stdout } = await vm().run(`awk '/^[^ \\t]/ { print $1 }' ${tracing}/enabled_functions`);
-    return stdout.split('\n').filter((line) => line !== '');
-  }
+/** The functions that anybody has redirected or looks at, among those that ftrace knows. */
+async function hooked(): Promise<string[]> {
+  const { stdout } = await vm().run(`awk '/^[^ \\t]/ { print $1 }' ${tracing}/enabled_functions`);
+  return stdout.split('\n').filter((line) => line !== '');
+}
 
-  async function checkNothingLeft(): Promise<void> {
-    assert.deepEqual(await hooked(), []);
-    await vm().sh('! test -e /t/cow');
-    assert.equal(await tryIoctl(vm(), 'info', 0), 'ENOENT');
-  }
+async function checkNothingLeft(): Promise<void> {
+  assert.deepEqual(await hooked(), []);
+  await vm().sh('! test -e /t/cow');
+  assert.equal(await tryIoctl(vm(), 'info', 0), 'ENOENT');
+}
 
-  async function startAgain(): Promise<void> {
-    await vm().sh('umount /t');
-    await vm().reboot({ powerCut: true });
-    await loadDriver(vm());
-    await vm().sh(`mkdir -p /t && mount ${origin} /t`);
-  }
+async function startAgain(): Promise<void> {
+  await vm().sh('umount /t');
+  await vm().reboot({ powerCut: true });
+  await loadDriver(vm());
+  await vm().sh(`mkdir -p /t && mount ${origin} /t`);
+}
 
-  const overwrite = (count: number): string =>
-    `dd if=/dev/urandom of=/t/data bs=4k seek=$((RANDOM % 900)) count=${count} oflag=direct conv=notrunc status=none`;
+const overwrite = (count: number): string =>
+  `dd if=/dev/urandom of=/t/data bs=4k seek=$((RANDOM % 900)) count=${count} oflag=direct conv=notrunc status=none`;
 
-  /** A tracker that was set up does all that it promises. */
-  async function checkTracker(): Promise<void> {
-    await copyImage(vm(), vm().disk('copy'));
-    await vm().sh(`${overwrite(60)}; cp -r /etc/ssl /t/ssl$RANDOM; sync`);
-    await checkImage(vm(), vm().disk('copy'));
-    await vm().sh('umount /t');
-    assert.equal((await info(vm(), 0)).state, states.dormantSnapshot);
-    await vm().sh(`mount ${origin} /t`);
-    assert.equal((await info(vm(), 0)).state, states.snapshot);
-    await checkImage(vm(), vm().disk('copy'));
-    await ioctl(vm(), 'inc', 0);
-    await vm().sh('sync');
-    const before = (await info(vm(), 0)).nrChangedBlocks;
-    await vm().sh('head -c 1M /dev/urandom > /t/new && sync && rm /t/new && sync');
-    assert.ok((await info(vm(), 0)).nrChangedBlocks >= before + 256);
-    const told = (await changedBlocks(vm(), 1)).reduce((sum, [, nr]) => sum + nr, 0);
-    assert.ok(told >= 256 + 60);
-  }
+/** A tracker that was set up does all that it promises. */
+async function checkTracker(): Promise<void> {
+  await copyImage(vm(), vm().disk('copy'));
+  await vm().sh(`${overwrite(60)}; cp -r /etc/ssl /t/ssl$RANDOM; sync`);
+  await checkImage(vm(), vm().disk('copy'));
+  await vm().sh('umount /t');
+  assert.equal((await info(vm(), 0)).state, states.dormantSnapshot);
+  await vm().sh(`mount ${origin} /t`);
+  assert.equal((await info(vm(), 0)).state, states.snapshot);
+  await checkImage(vm(), vm().disk('copy'));
+  await ioctl(vm(), 'inc', 0);
+  await vm().sh('sync');
+  const before = (await info(vm(), 0)).nrChangedBlocks;
+  await vm().sh('head -c 1M /dev/urandom > /t/new && sync && rm /t/new && sync');
+  assert.ok((await info(vm(), 0)).nrChangedBlocks >= before + 256);
+  const told = (await changedBlocks(vm(), 1)).reduce((sum, [, nr]) => sum + nr, 0);
+  assert.ok(told >= 256 + 60);
+}
+
+async function destroyAndRemount(): Promise<void> {
+  await destroyAndCheckExt4(vm(), 0, origin);
+  await vm().sh(`mount ${origin} /t`);
+}
+
+describe('the driver beside others', () => {
+  useMachine('coexistence', false);
 
   for (const observer of observers) {
     const withFunctions = (text: string): string =>
@@ -196,55 +210,6 @@ describe('the driver beside others', () => {
       await checkNothingLeft();
     });
   }
-
-  async function destroyAndRemount(): Promise<void> {
-    await destroyAndCheckExt4(vm(), 0, origin);
-    await vm().sh(`mount ${origin} /t`);
-  }
-
-  it('refuses clearly, and leaves nothing, where something like a live patch has one of its functions', async () => {
-    for (const name of functions) {
-      await vm().sh(`insmod ${tests}/elio-test.ko ipmodify=${name}`);
-      assert.equal(await tryIoctl(vm(), 'setup', origin, '/t/cow', 0, 6), 'EBUSY');
-      await vm().sh(
-        `dmesg | tail -1 | grep "elastio-snap: cannot hook ${name} (-16): a live patch"`,
-      );
-      assert.deepEqual(await hooked(), [name]);
-      await vm().sh('rmmod elio-test');
-      await checkNothingLeft();
-    }
-  });
-
-  it('keeps something like a live patch away from its functions', async () => {
-    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 6);
-    for (const name of functions) {
-      const { stderr } = await vm().run(`insmod ${tests}/elio-test.ko ipmodify=${name}`);
-      assert.match(stderr, /resource busy/i, name);
-    }
-    await checkTracker();
-    await ioctl(vm(), 'destroy', 0);
-    await checkNothingLeft();
-  });
-
-  it('refuses clearly where ftrace is switched off, and does not let it be switched off', async () => {
-    const off = await vm().run('echo 0 > /proc/sys/kernel/ftrace_enabled');
-    if (await kernelIsBefore(vm(), 7, 0)) {
-      assert.equal(off.status, 0);
-      assert.equal(await tryIoctl(vm(), 'setup', origin, '/t/cow', 0, 6), 'EBUSY');
-      await vm().sh('dmesg | tail -1 | grep "kernel.ftrace_enabled is 0"');
-      await checkNothingLeft();
-      await vm().sh('echo 1 > /proc/sys/kernel/ftrace_enabled');
-    } else {
-      // Such kernels cannot switch it off any more.
-      assert.match(off.stderr, /Operation not supported/);
-    }
-
-    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 6);
-    await vm().sh('! echo 0 > /proc/sys/kernel/ftrace_enabled');
-    await checkTracker();
-    await ioctl(vm(), 'destroy', 0);
-    await checkNothingLeft();
-  });
 
   /** Whatever finds something wrong in ftrace ends all of it until the machine is restarted, with what is hooked then. */
   const endFtrace = `insmod ${tests}/elio-test.ko kill_ftrace=1`;
@@ -384,6 +349,55 @@ describe('the driver beside others', () => {
     await vm().sh(
       `dd if=/dev/zero of=${origin} bs=512 seek=1 count=1 conv=notrunc,fsync status=none`,
     );
+    await checkNothingLeft();
+  });
+});
+
+// What is refused is refused in the middle of a set-up.
+describe('the driver where its hooks are refused', () => {
+  useMachine('refused-hooks', true);
+
+  it('refuses clearly, and leaves nothing, where something like a live patch has one of its functions', async () => {
+    for (const name of functions) {
+      await vm().sh(`insmod ${tests}/elio-test.ko ipmodify=${name}`);
+      assert.equal(await tryIoctl(vm(), 'setup', origin, '/t/cow', 0, 6), 'EBUSY');
+      await vm().sh(
+        `dmesg | tail -1 | grep "elastio-snap: cannot hook ${name} (-16): a live patch"`,
+      );
+      assert.deepEqual(await hooked(), [name]);
+      await vm().sh('rmmod elio-test');
+      await checkNothingLeft();
+    }
+  });
+
+  it('keeps something like a live patch away from its functions', async () => {
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 6);
+    for (const name of functions) {
+      const { stderr } = await vm().run(`insmod ${tests}/elio-test.ko ipmodify=${name}`);
+      assert.match(stderr, /resource busy/i, name);
+    }
+    await checkTracker();
+    await ioctl(vm(), 'destroy', 0);
+    await checkNothingLeft();
+  });
+
+  it('refuses clearly where ftrace is switched off, and does not let it be switched off', async () => {
+    const off = await vm().run('echo 0 > /proc/sys/kernel/ftrace_enabled');
+    if (await kernelIsBefore(vm(), 7, 0)) {
+      assert.equal(off.status, 0);
+      assert.equal(await tryIoctl(vm(), 'setup', origin, '/t/cow', 0, 6), 'EBUSY');
+      await vm().sh('dmesg | tail -1 | grep "kernel.ftrace_enabled is 0"');
+      await checkNothingLeft();
+      await vm().sh('echo 1 > /proc/sys/kernel/ftrace_enabled');
+    } else {
+      // Such kernels cannot switch it off any more.
+      assert.match(off.stderr, /Operation not supported/);
+    }
+
+    await ioctl(vm(), 'setup', origin, '/t/cow', 0, 6);
+    await vm().sh('! echo 0 > /proc/sys/kernel/ftrace_enabled');
+    await checkTracker();
+    await ioctl(vm(), 'destroy', 0);
     await checkNothingLeft();
   });
 });
