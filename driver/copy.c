@@ -167,11 +167,13 @@ static enum verdict admit(struct esnap_tracker *t, struct esnap_epoch *ep, struc
 						    "no memory to save a block");
 	/*
 	 * The block that does not fit counts as changed, too; behind the failure, since
-	 * a reader of the image would look for it in the index.
+	 * a reader of the image would look for it in the index.  The hook may have been
+	 * first, once incremental mode has begun.
 	 */
 	if (err == -EFBIG) {
 		first = esnap_bitmap_next_zero(bm, first, last);
-		esnap_index_mark(&ep->index, bm, first, first);
+		if (first <= last)
+			esnap_index_mark(&ep->index, bm, first, first);
 	}
 	return err > 0 ? TAKEN : ADMITTED;
 }
