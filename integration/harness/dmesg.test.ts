@@ -42,6 +42,13 @@ describe('findComplaint', () => {
     assert.equal(findComplaint(log('esnap_proc_exit')), log('esnap_proc_exit'));
   });
 
+  it('leaves out a write to a disk that was pulled out, and nothing else there', () => {
+    const log = (name: string): string =>
+      `[   13.9] bdi-(unknown) not registered\n[   13.9] WARNING: CPU: 0 PID: 267 at fs/fs-writeback.c:2335 ${name}+0x24b/0x300`;
+    assert.equal(findComplaint(log('__mark_inode_dirty')), undefined);
+    assert.ok(findComplaint(log('wb_queue_work')));
+  });
+
   it('lets the messages of an ordinary run pass', () => {
     const log = [
       'elastio_snap: loading out-of-tree module taints kernel.',

@@ -22,9 +22,13 @@ function reportFrom(lines: readonly string[], first: number): string {
 /** jbd2 does not look whether there was memory for its entry in /proc, and takes it away all the same when it ends. */
 const missesProcEntry = /\bremove_proc_entry\b[^]*\bjbd2_journal_destroy\b/;
 
+/** 5.10 warns ("bdi-(unknown) not registered") where a file of a disk that was pulled out becomes dirty. */
+const dirtiesPulledOut = /WARNING: .*fs\/fs-writeback\.c:\d+ __mark_inode_dirty\b/;
+
 /** Does a complaint with this first line say something of the driver, or of what it may have done to others? */
 function counts(line: string, report: string): boolean {
-  return line.includes('BUG: KCSAN') ? ours.test(report) : !missesProcEntry.test(report);
+  if (line.includes('BUG: KCSAN')) return ours.test(report);
+  return !missesProcEntry.test(report) && !dirtiesPulledOut.test(line);
 }
 
 /** The first complaint in a kernel log with the lines that follow it, or undefined for a clean log. */
